@@ -1,0 +1,290 @@
+"""Every setting of Seonchak, read once from the environment.
+
+A setting that is missing or of the wrong type stops the start with one line that names it. What is set in the
+environment wins; what is not is read from `.seonchak/env`, which `make run` and `make demo` write.
+"""
+
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+LOCAL_DIR = BASE_DIR / ".seonchak"
+
+env = environ.Env()
+env.read_env(LOCAL_DIR / "env")
+
+
+def _stop(message: str) -> NoReturn:
+    """End the process with one line. A setting is the operator's to mend; a traceback only hides its name."""
+    sys.exit(f"seonchak: {message}")
+
+
+def _required(name: str, what: str) -> str:
+    value = os.environ.get(name, "").strip()
+    if not value:
+        _stop(f"{name} is not set. It is {what}. (`make run` sets it for you; README.md lists all settings.)")
+    return value
+
+
+def _url(name: str, what: str, schemes: tuple[str, ...]) -> str:
+    value = _required(name, what)
+    if value.split("://", 1)[0] not in schemes:
+        # The value may hold a password: it is never printed.
+        _stop(f"{name} must be a URL that starts with one of {', '.join(f'{s}://' for s in schemes)}")
+    return value
+
+
+def _number(name: str, default: float, low: float, high: float) -> float:
+    raw = os.environ.get(name, "").strip() or str(default)
+    try:
+        value = float(raw)
+    except ValueError:
+        _stop(f"{name} must be a number from {low:g} to {high:g}, not {raw!r}")
+    if not low <= value <= high:
+        _stop(f"{name} must be a number from {low:g} to {high:g}, not {raw!r}")
+    return value
+
+
+def _flag(name: str, *, default: bool) -> bool:
+    raw = os.environ.get(name, "").strip().lower() or str(default).lower()
+    if raw not in {"true", "false", "1", "0", "yes", "no", "on", "off"}:
+        _stop(f"{name} must be true or false, not {raw!r}")
+    return raw in {"true", "1", "yes", "on"}
+
+
+# --- Who we are -------------------------------------------------------------------------------------------------------
+
+SECRET_KEY = _required("SECRET_KEY", "a long random string that signs sessions")
+if len(SECRET_KEY) < 32:
+    _stop("SECRET_KEY is too short: 32 characters or more")
+DEBUG = _flag("DEBUG", default=False)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "config.apps.ConfigApp",
+    "notifications",
+    "events",
+    "coupons",
+]
+
+MIDDLEWARE = [
+    "config.middleware.RequestLogMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.middleware.ApiGuardMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+APPEND_SLASH = False
+LOGIN_URL = "/accounts/login"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# --- PostgreSQL: the truth --------------------------------------------------------------------------------------------
+
+_url("DATABASE_URL", "where PostgreSQL is: postgresql://user:password@host:5432/name", ("postgresql", "postgres"))
+try:
+    _database: dict[str, Any] = dict(env.db_url("DATABASE_URL"))
+except (ImproperlyConfigured, ValueError):
+    _stop("DATABASE_URL cannot be read: postgresql://user:password@host:5432/name")
+# A connection that hangs must end by itself: a stuck worker may hold the drain lock for this long and no longer.
+DATABASE_STATEMENT_TIMEOUT = _number("DATABASE_STATEMENT_TIMEOUT", 15, 0.1, 3600)  # seconds
+DATABASE_POOL_SIZE = int(_number("DATABASE_POOL_SIZE", 8, 1, 500))
+_milliseconds = int(DATABASE_STATEMENT_TIMEOUT * 1000)
+_database["ENGINE"] = "django.db.backends.postgresql"
+_database["CONN_MAX_AGE"] = 0  # the pool keeps them
+_database["OPTIONS"] = {
+    **_database.get("OPTIONS", {}),
+    "connect_timeout": 1,
+    "options": f"-c statement_timeout={_milliseconds} -c lock_timeout={_milliseconds}"
+    f" -c idle_in_transaction_session_timeout={2 * _milliseconds}",
+    "pool": {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 0.8},
+}
+DATABASES = {"default": _database}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Redis (or Valkey): stock, cache, broker --------------------------------------------------------------------------
+
+_REDIS = ("redis", "rediss", "unix", "valkey")
+STOCK_REDIS_URL = _url("STOCK_REDIS_URL", "the Redis that holds the stock: redis://host:6379/0", _REDIS)
+CACHE_URL = _url("CACHE_URL", "the Redis of the rate limits: redis://host:6379/1", _REDIS)
+BROKER_URL = _url("BROKER_URL", "the broker of Celery: redis://host:6379/2", (*_REDIS, "redis+socket", "amqp", "amqps"))
+
+# The claim path waits this long for Redis, and asks once: a script that was retried by the client has been seen to run
+# eleven times. A caller's own retry is safe, because the script knows the claim again.
+STOCK_REDIS_TIMEOUT = _number("STOCK_REDIS_TIMEOUT", 0.25, 0.01, 10)  # seconds
+
+
+def _redis_cache(url: str, timeout: float, **connection: Any) -> dict[str, Any]:
+    return {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": url,
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": timeout,
+            "SOCKET_TIMEOUT": timeout,
+            "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0), "max_connections": 256, **connection},
+        },
+    }
+
+
+CACHES = {
+    "default": _redis_cache(CACHE_URL, 0.25),
+    "stock": _redis_cache(STOCK_REDIS_URL, STOCK_REDIS_TIMEOUT, decode_responses=True),
+    # The same stock for workers and commands, which read a thousand claims at a time and may wait for them.
+    "stock_bulk": _redis_cache(STOCK_REDIS_URL, 10, decode_responses=True),
+}
+
+# --- Celery: messages are nudges, losing all of them loses nothing ----------------------------------------------------
+
+CELERY_BROKER_URL = BROKER_URL
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 2}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE_FILENAME = env.str("BEAT_SCHEDULE_FILE", default=str(LOCAL_DIR / "beat-schedule"))
+# An `expires` as long as the interval: sweeps that nobody took in time are worth nothing and must not pile up.
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "coupons.tasks.sweep", "schedule": 1.0, "options": {"expires": 1}},
+    "reconcile": {"task": "coupons.tasks.reconcile_all", "schedule": 60.0, "options": {"expires": 60}},
+    "load missing": {"task": "coupons.tasks.load_missing", "schedule": 300.0, "options": {"expires": 300}},
+}
+
+# --- REST API ---------------------------------------------------------------------------------------------------------
+
+API_BODY_LIMIT = 16 * 1024  # bytes
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["config.api.BearerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["config.api.OrjsonRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.api.JsonNegotiation",
+    "DEFAULT_PAGINATION_CLASS": "config.api.PageNumberPagination",
+    "PAGE_SIZE": 50,
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "config.problems.handle_exception",
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_VERSIONING_CLASS": None,
+}
+
+SIGNING_KEY = os.environ.get("JWT_SIGNING_KEY", "").strip() or SECRET_KEY
+if len(SIGNING_KEY) < 32:
+    _stop("JWT_SIGNING_KEY is too short: 32 characters or more")
+SIMPLE_JWT = {
+    "ALGORITHM": "HS256",
+    "SIGNING_KEY": SIGNING_KEY,
+    "ISSUER": env.str("JWT_ISSUER", default="") or None,
+    "AUDIENCE": env.str("JWT_AUDIENCE", default="") or None,
+    "ACCESS_TOKEN_LIFETIME": timedelta(seconds=_number("JWT_ACCESS_SECONDS", 3600, 10, 86400)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(seconds=_number("JWT_REFRESH_SECONDS", 14 * 86400, 60, 365 * 86400)),
+    "USER_ID_CLAIM": "user_id",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Seonchak",
+    "DESCRIPTION": "First come, first served: exactly N coupons, one each, in order.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {},
+}
+
+# --- Sign-in limits (django-ratelimit) --------------------------------------------------------------------------------
+
+# How many proxies of ours stand in front. Each appends the address it saw to X-Forwarded-For; anything further left was
+# written by the client and is not believed. 0: the header is not read at all.
+TRUSTED_PROXIES = int(_number("TRUSTED_PROXIES", 0, 0, 10))
+RATELIMIT_USE_CACHE = "default"
+RATELIMIT_IP_META_KEY = "config.ratelimits.client_address"
+SIGN_IN_RATE_PER_ACCOUNT = env.str("SIGN_IN_RATE_PER_ACCOUNT", default="10/m")
+SIGN_IN_RATE_PER_ADDRESS = env.str("SIGN_IN_RATE_PER_ADDRESS", default="60/m")
+
+# --- Pages, time, language --------------------------------------------------------------------------------------------
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+LANGUAGE_CODE = "en"
+TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
+USE_TZ = True
+USE_I18N = True
+
+SESSION_COOKIE_HTTPONLY = True
+SECURE_HTTPS = _flag("SECURE_HTTPS", default=False)  # behind TLS: secure cookies and HSTS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_HTTPS
+SECURE_HSTS_SECONDS = 31536000 if SECURE_HTTPS else 0
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE_HTTPS and TRUSTED_PROXIES else None
+X_FRAME_OPTIONS = "DENY"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+UNFOLD = {"SITE_TITLE": "Seonchak", "SITE_HEADER": "Seonchak", "SITE_SYMBOL": "confirmation_number"}
+
+# --- What we tell ------------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+    _stop(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {LOG_LEVEL!r}")
+LOGGING_CONFIG = None  # config.logs sets structlog and the standard library up together
+
+# Where the processes of one machine put their counts, so that one /metrics tells them all. prometheus-client reads the
+# variable when it is first imported; unset, each process tells its own.
+METRICS_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", default="")
+if METRICS_DIR and not Path(METRICS_DIR).is_dir():
+    _stop(f"PROMETHEUS_MULTIPROC_DIR is no folder: {METRICS_DIR}")

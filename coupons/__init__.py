@@ -1,0 +1,1 @@
+"""Stock, claims, issuing and reconciling: what this project exists for."""

@@ -1,0 +1,73 @@
+"""The record of drift: seen once it is suspected, seen twice it is real."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from django.utils import timezone
+
+from coupons import metrics
+from coupons.models import Reconciliation
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A difference that is there now, and whether the look before had found the same."""
+
+    row: Reconciliation
+    twice: bool
+
+
+def see(
+    event_id: int,
+    kind: Reconciliation.Kind,
+    *,
+    expected: int,
+    found: int,
+    detail: dict[str, Any] | None = None,
+) -> Seen | None:
+    """Record what a look found. None where both agree; an earlier suspicion is then closed as gone."""
+    suspected = Reconciliation.objects.filter(
+        event_id=event_id, kind=kind, mended_at__isnull=True, gone_at__isnull=True
+    ).first()
+    if suspected is not None and expected != found and _difference(suspected) == (expected - found, detail or {}):
+        return Seen(suspected, twice=True)
+    if suspected is not None:
+        suspected.gone_at = timezone.now()
+        suspected.save()
+        metrics.DRIFT.labels(kind=kind, outcome="gone").inc()
+    if expected == found:
+        return None
+    row = unsaved(event_id, kind, expected=expected, found=found, detail=detail)
+    row.save()
+    metrics.DRIFT.labels(kind=kind, outcome="suspected").inc()
+    log.warning("drift_suspected", event_id=event_id, kind=kind, expected=expected, found=found)
+    return Seen(row, twice=False)
+
+
+def mend(row: Reconciliation) -> None:
+    """Note that the difference was mended."""
+    row.mended_at = timezone.now()
+    row.save()
+    metrics.DRIFT.labels(kind=row.kind, outcome="mended").inc()
+    log.warning("drift_mended", event_id=row.event_id, kind=row.kind, expected=row.expected, found=row.found)
+
+
+def unsaved(
+    event_id: int,
+    kind: Reconciliation.Kind,
+    *,
+    expected: int,
+    found: int,
+    detail: dict[str, Any] | None = None,
+) -> Reconciliation:
+    """The record of a difference seen now."""
+    return Reconciliation(
+        event_id=event_id, kind=kind, expected=expected, found=found, detail=detail or {}, seen_at=timezone.now()
+    )
+
+
+def _difference(row: Reconciliation) -> tuple[int, Any]:
+    return (row.expected or 0) - (row.found or 0), row.detail

@@ -1,0 +1,223 @@
+"""Issuing: drain the claim log of an event into the database, in batches, exactly once.
+
+A batch is one transaction: read the log, write the coupons, count them, write the notifications. What is drained
+leaves the log only after the commit, so a crash anywhere means that the next run meets rows that exist, and passes
+over them. What cannot be issued becomes a `FailedClaim`, and its unit goes back.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+from django.db import DataError, IntegrityError, connection, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from coupons import failures, metrics, rows
+from coupons.locks import try_drain_lock
+from coupons.models import FailedClaim
+from coupons.stock.records import LogEntry
+from coupons.stock.store import StockStore
+from events.models import Event
+
+log = structlog.get_logger(__name__)
+
+BATCH = 1000
+
+Reason = FailedClaim.Reason
+
+
+class NothingLeft(Exception):  # noqa: N818 - the guard's answer, caught where the guard is called
+    """The guarded update refused: the event has fewer coupons left than were written."""
+
+
+@dataclass
+class Outcome:
+    """What became of a batch, entry by entry. An entry in neither list stays in the log."""
+
+    issued: list[LogEntry] = field(default_factory=list)  # written now
+    settled: list[LogEntry] = field(default_factory=list)  # in the database: to be taken out of the log
+    released: list[tuple[LogEntry, bool]] = field(default_factory=list)  # to be undone; whether its unit goes back
+
+
+def issue_claims(event_id: int, store: StockStore, *, batch: int = BATCH) -> int:
+    """Drain the event's claim log until it is empty; the number of coupons written.
+
+    Returns at once where another drainer is at work. Errors of Redis and of the database pass through; what was
+    not settled then is met again by the next run.
+    """
+    issued = 0
+    after: str | None = None
+    while True:
+        started = time.perf_counter()
+        with transaction.atomic():
+            if not try_drain_lock(event_id):
+                return issued
+            entries = store.read_log(event_id, after=after, count=batch)
+            if not entries:
+                return issued
+            outcome = _write(event_id, entries)
+        _settle(event_id, store, entries, outcome)
+        issued += len(outcome.issued)
+        after = entries[-1].entry_id
+        metrics.DRAIN_BATCHES.inc()
+        metrics.DRAIN_SECONDS.observe(time.perf_counter() - started)
+        metrics.ISSUED.inc(len(outcome.issued))
+        log.info(
+            "batch_issued",
+            event_id=event_id,
+            first=entries[0].entry_id,
+            last=after,
+            issued=len(outcome.issued),
+            rejected=len(outcome.released),
+        )
+
+
+def settle_leftovers(event_id: int, store: StockStore) -> int:
+    """Take out of the log what a crashed run wrote but did not settle; the number of entries.
+
+    The caller holds the drain lock, so nobody is about to write more. Every run starts at the head of the log:
+    what was left over is there.
+    """
+    settled = 0
+    after: str | None = None
+    while entries := store.read_log(event_id, after=after, count=BATCH):
+        outcome = Outcome()
+        _pass_over_known(event_id, entries, outcome)
+        if not outcome.settled and not outcome.released:
+            break
+        _settle(event_id, store, entries, outcome, move_watermark=False)
+        settled += len(outcome.settled) + len(outcome.released)
+        after = entries[-1].entry_id
+    return settled
+
+
+def _write(event_id: int, entries: Sequence[LogEntry]) -> Outcome:
+    """Issue what can be issued. Runs in the batch's transaction."""
+    outcome = Outcome()
+    now = timezone.now()
+    event = Event.objects.select_for_update(no_key=True).get(pk=event_id)
+    with connection.cursor() as cursor:
+        # Foreign keys are deferred to the commit by Django; a bad row must show itself before.
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    pending = _without_failed(event_id, entries, outcome, now)
+    while pending:
+        left = event.quantity - event.issued
+        if left == 0:
+            _reject_surplus(event_id, pending, outcome)
+            break
+        # Redis never hands out more than is left, unless it lost data: the database decides, in the log's order.
+        part, pending = pending[:left], pending[left:]
+        event.issued += _insert_or_isolate(event_id, part, outcome, now)
+    return outcome
+
+
+def _without_failed(
+    event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime
+) -> list[LogEntry]:
+    """The entries to write now: not those that failed for good, nor those whose next attempt is not due."""
+    failed = failures.of(event_id, entries)
+    pending = []
+    for entry in entries:
+        earlier = failed.get((entry.epoch, entry.sequence))
+        if earlier is None:
+            pending.append(entry)
+        elif earlier.status != FailedClaim.Status.RETRYING:
+            _finish_failed(entry, earlier, outcome)
+        elif earlier.next_attempt_at is not None and earlier.next_attempt_at <= now:
+            pending.append(entry)
+    return pending
+
+
+def _pass_over_known(event_id: int, entries: Sequence[LogEntry], outcome: Outcome) -> None:
+    issued = rows.existing(event_id, entries)
+    failed = failures.of(event_id, entries)
+    for entry in entries:
+        claim = (entry.epoch, entry.sequence)
+        if claim in issued:
+            outcome.settled.append(entry)
+        elif claim in failed and failed[claim].status != FailedClaim.Status.RETRYING:
+            _finish_failed(entry, failed[claim], outcome)
+
+
+def _finish_failed(entry: LogEntry, failed: FailedClaim, outcome: Outcome) -> None:
+    if failed.status == FailedClaim.Status.ISSUED:
+        outcome.settled.append(entry)
+    else:
+        outcome.released.append((entry, failed.reason != Reason.STOCK_EXHAUSTED))
+
+
+def _reject_surplus(event_id: int, pending: Sequence[LogEntry], outcome: Outcome) -> None:
+    issued = rows.existing(event_id, pending)
+    for entry in pending:
+        if (entry.epoch, entry.sequence) in issued:
+            outcome.settled.append(entry)
+        else:
+            failures.reject(event_id, entry, Reason.STOCK_EXHAUSTED)
+            outcome.released.append((entry, False))  # its unit was never there
+
+
+def _insert_or_isolate(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> int:
+    """Write the entries; where one is bad, halve until it is found. The number of coupons written."""
+    try:
+        with transaction.atomic():
+            return _insert(event_id, entries, outcome, now)
+    except (IntegrityError, DataError) as error:
+        if len(entries) > 1:
+            half = len(entries) // 2
+            return _insert_or_isolate(event_id, entries[:half], outcome, now) + _insert_or_isolate(
+                event_id, entries[half:], outcome, now
+            )
+        (entry,) = entries
+        if failures.note(event_id, entry, error, now):
+            outcome.released.append((entry, True))
+        return 0
+
+
+def _insert(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> int:
+    written = rows.insert_coupons(event_id, entries, now)
+    count_issued(event_id, len(written))
+    rows.notify_issued(event_id, written, now)
+    failures.mark_issued(event_id, written)
+
+    fresh = set(written)
+    rest = [entry for entry in entries if (entry.epoch, entry.sequence) not in fresh]
+    known = rows.existing(event_id, rest)  # an earlier run wrote them and did not come to settle them
+    refused = [entry for entry in rest if (entry.epoch, entry.sequence) not in known]
+    for entry in refused:
+        failures.reject(event_id, entry, Reason.ALREADY_CLAIMED)
+    # Last, so that a batch that is rolled back leaves no trace in the outcome.
+    outcome.issued += [entry for entry in entries if (entry.epoch, entry.sequence) in fresh]
+    outcome.settled += [entry for entry in entries if (entry.epoch, entry.sequence) in fresh | known]
+    outcome.released += [(entry, True) for entry in refused]
+    return len(written)
+
+
+def count_issued(event_id: int, number: int) -> None:
+    """The guard of the first promise: never more issued than there are. Raises `NothingLeft`."""
+    if number and not (
+        Event.objects.filter(pk=event_id, issued__lte=F("quantity") - number).update(issued=F("issued") + number)
+    ):
+        raise NothingLeft(f"event {event_id}: {number} more coupons are not left")
+
+
+def _settle(
+    event_id: int,
+    store: StockStore,
+    entries: Sequence[LogEntry],
+    outcome: Outcome,
+    *,
+    move_watermark: bool = True,
+) -> None:
+    """After the commit: out of the log with what the database has."""
+    last = entries[-1]
+    store.settle(
+        event_id,
+        epoch=last.epoch,
+        drained=last.sequence if move_watermark else 0,
+        entries=[entry.entry_id for entry in outcome.settled],
+    )
+    for entry, unit in outcome.released:
+        store.release(event_id, entry_id=entry.entry_id, user_id=entry.user_id, unit=unit)

@@ -1,0 +1,71 @@
+"""The stock as `events` asks for it (`events.stock.StockKeeper`), on Redis."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from redis.exceptions import RedisError
+
+from coupons import loading
+from coupons.locks import take_drain_lock
+from coupons.stock.codes import AdjustCode
+from coupons.stock.store import bulk_store, hot_store
+from events.errors import InvalidChange, Unavailable
+from events.models import Event
+from events.stock import Level
+
+
+class RedisStockKeeper:
+    """See the protocol for what each method promises."""
+
+    def lock(self, event_id: int) -> None:
+        """Take the drain lock until the transaction ends."""
+        take_drain_lock(event_id)
+
+    def load(self, event: Event) -> None:
+        """Build the stock in a new epoch."""
+        with _redis():
+            loading.load(event, bulk_store())
+
+    def apply(self, event: Event) -> None:
+        """Take over status, window and limits."""
+        self._adjust(event, delta=0)
+
+    def resize(self, event: Event, *, delta: int) -> None:
+        """Add or take units."""
+        self._adjust(event, delta=delta)
+
+    def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:
+        """The stock of each event."""
+        if not event_ids:
+            return {}
+        with _redis():
+            snapshots = hot_store().snapshots(event_ids)
+        return {
+            event_id: Level(one.epoch, one.stock, one.backlog, one.oldest_age, one.sequence, one.claimants)
+            for event_id, one in snapshots.items()
+        }
+
+    @staticmethod
+    def _adjust(event: Event, *, delta: int) -> None:
+        with _redis():
+            code, stock = bulk_store().adjust(
+                event.id, epoch=event.epoch, delta=delta, window=loading.window_of(event)
+            )
+        if code is AdjustCode.INSUFFICIENT:
+            least = event.quantity - delta - stock
+            raise InvalidChange(
+                f"The quantity cannot fall below {least}: so many are claimed already ({event.issued} of them issued)."
+            )
+        if code is not AdjustCode.ADJUSTED and event.status != Event.Status.CLOSED:
+            raise Unavailable(
+                "The stock of this sale is not in Redis at the moment. The reconciler loads it within five minutes; "
+                "`manage.py reconcile` does it at once. Then try again."
+            )
+
+
+@contextmanager
+def _redis() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise Unavailable("Redis cannot be reached. Nothing was changed; try again when it is back.") from error

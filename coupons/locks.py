@@ -1,0 +1,23 @@
+"""The drain lock: one drainer or reconciler an event, in PostgreSQL, until the transaction ends.
+
+It is not in Redis, because it guards the database and must not be lost with Redis. It ends with the transaction, so a
+worker that dies holds up nobody; one that hangs is cut off by `idle_in_transaction_session_timeout`.
+"""
+
+from django.db import connection
+
+# Keeps our keys apart from any other advisory lock in the same database.
+NAMESPACE = 0x5EC0 << 48
+
+
+def take_drain_lock(event_id: int) -> None:
+    """Wait for the lock of the event; `OperationalError` when `lock_timeout` runs out first."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [NAMESPACE + event_id])
+
+
+def try_drain_lock(event_id: int) -> bool:
+    """Take the lock of the event if it is free."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [NAMESPACE + event_id])
+        return bool(cursor.fetchone()[0])

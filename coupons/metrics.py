@@ -1,0 +1,20 @@
+"""What the claim path and the workers count. `config.metrics` shows it, with what is read at the time of asking."""
+
+from prometheus_client import Counter, Histogram
+
+CLAIMS = Counter("seonchak_claims_total", "Claims answered, by result.", ["result"])
+SCRIPT_SECONDS = Histogram(
+    "seonchak_script_seconds",
+    "Round trip of reserve.lua, in seconds.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
+)
+DRAIN_BATCHES = Counter("seonchak_drain_batches_total", "Batches of claims written to the database.")
+DRAIN_SECONDS = Histogram(
+    "seonchak_drain_batch_seconds",
+    "Time of a batch from its lock to its settling, in seconds.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0),
+)
+ISSUED = Counter("seonchak_coupons_issued_total", "Coupons written.")
+REJECTED = Counter("seonchak_claims_rejected_total", "Accepted claims that ended without a coupon, by reason.", ["reason"])
+DRIFT = Counter("seonchak_drift_total", "Drift between Redis and the database, by kind and outcome.", ["kind", "outcome"])
+TASK_RETRIES = Counter("seonchak_task_retries_total", "Retries of Celery tasks, by task.", ["task"])

@@ -1,0 +1,161 @@
+"""What claims become: a coupon, or a failed claim. And what the reconciler found."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from events.models import Event
+
+
+class ClaimId(NamedTuple):
+    """The name of a claim: its event, the epoch of the load it was taken from, its sequence number.
+
+    As text `7-1-42`. The claim log's entries bear the last two, so an entry, a coupon and a claim are one name.
+    """
+
+    event_id: int
+    epoch: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.event_id}-{self.epoch}-{self.sequence}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ClaimId | None":
+        """Read a claim's name; None when it cannot be one."""
+        parts = text.split("-")
+        if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in parts):  # noqa: PLR2004
+            return None
+        return cls(*map(int, parts))
+
+
+class Coupon(models.Model):
+    """An issued claim. Written only by `coupons.issuing`, never changed in what it grants."""
+
+    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="coupons")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="coupons")
+    ordinal = models.PositiveSmallIntegerField(help_text="The user's first, second, … coupon of this event.")
+    code = models.CharField(max_length=24, unique=True)
+    epoch = models.PositiveIntegerField()
+    sequence = models.PositiveBigIntegerField()
+    claimed_at = models.DateTimeField()
+    issued_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-issued_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(name="coupon_once_a_user", fields=["event", "user", "ordinal"]),
+            models.UniqueConstraint(name="coupon_once_a_claim", fields=["event", "epoch", "sequence"]),
+            models.CheckConstraint(name="coupon_ordinal_positive", condition=Q(ordinal__gte=1)),
+        ]
+        indexes = [models.Index(fields=["user", "-issued_at"], name="coupon_by_user")]
+
+    def __str__(self) -> str:
+        return f"coupon of claim {self.claim_id}"
+
+    @property
+    def claim_id(self) -> ClaimId:
+        """The claim it was issued for."""
+        return ClaimId(self.event_id, self.epoch, self.sequence)
+
+
+class FailedClaim(models.Model):
+    """An accepted claim that was not issued at the first try: still tried, given up, or mended by an operator.
+
+    The user is kept as a number without a foreign key, because a user who is gone is one of the ways to fail.
+    """
+
+    class Status(models.TextChoices):
+        """Where it stands."""
+
+        RETRYING = "retrying", "Being retried"
+        REJECTED = "rejected", "Rejected"
+        ABANDONED = "abandoned", "Abandoned by an operator"
+        ISSUED = "issued", "Issued after all"
+
+    class Reason(models.TextChoices):
+        """Why, as its owner reads it."""
+
+        ERROR = "error", "It could not be written"
+        STOCK_EXHAUSTED = "stock_exhausted", "No unit was left in the database"
+        ALREADY_CLAIMED = "already_claimed", "The user has this coupon already"
+        LOST = "lost", "Its place in the claim log was lost"
+
+    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="failed_claims")
+    user_id = models.BigIntegerField(db_index=True)
+    ordinal = models.PositiveSmallIntegerField()
+    epoch = models.PositiveIntegerField()
+    sequence = models.PositiveBigIntegerField()
+    claimed_at = models.DateTimeField()
+    status = models.CharField(max_length=10, choices=Status.choices)
+    reason = models.CharField(max_length=20, choices=Reason.choices)
+    error = models.TextField(blank=True, help_text="What the database said, without the row's values.")
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(name="failed_claim_once_a_claim", fields=["event", "epoch", "sequence"]),
+            models.CheckConstraint(
+                name="failed_claim_status_known",
+                condition=Q(status__in=["retrying", "rejected", "abandoned", "issued"]),
+            ),
+            models.CheckConstraint(
+                name="failed_claim_retrying_has_time",
+                condition=Q(status="retrying", next_attempt_at__isnull=False) | ~Q(status="retrying"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"failed claim {self.claim_id}"
+
+    @property
+    def claim_id(self) -> ClaimId:
+        """The claim that failed."""
+        return ClaimId(self.event_id, self.epoch, self.sequence)
+
+
+class Reconciliation(models.Model):
+    """One drift between Redis and the database: when it was first seen, and when it was mended or had gone by itself."""
+
+    class Kind(models.TextChoices):
+        """What did not agree."""
+
+        STOCK = "stock", "Stock differs from quantity - issued - claim log"
+        MISSING_CLAIMANT = "missing_claimant", "A coupon's owner is unknown to Redis"
+        GHOST_CLAIMANT = "ghost_claimant", "A claimant without log entry or coupon"
+        MISSING_EVENT = "missing_event", "A live event is not in Redis"
+        ROLLED_BACK = "rolled_back", "Redis is behind the database"
+
+    event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="reconciliations")
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    expected = models.BigIntegerField(null=True, blank=True, help_text="What the database implies.")
+    found = models.BigIntegerField(null=True, blank=True, help_text="What Redis said.")
+    detail = models.JSONField(default=dict, blank=True)
+    seen_at = models.DateTimeField()
+    mended_at = models.DateTimeField(null=True, blank=True)
+    gone_at = models.DateTimeField(null=True, blank=True, help_text="Not seen a second time: claims were in flight.")
+
+    class Meta:
+        ordering = ["-seen_at", "-id"]
+        indexes = [
+            models.Index(
+                fields=["event", "kind"],
+                name="reconciliation_open",
+                condition=Q(mended_at__isnull=True, gone_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of event {self.event_id}"
+
+    @property
+    def settled_at(self) -> datetime | None:
+        """When it ended, mended or gone; None while it is only suspected."""
+        return self.mended_at or self.gone_at

@@ -1,0 +1,105 @@
+"""Reads of claims and coupons. All of them see only what belongs to the user they are given."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from django.db.models import QuerySet
+from redis.exceptions import RedisError
+
+from coupons.errors import ClaimNotFound
+from coupons.models import ClaimId, Coupon, FailedClaim
+from coupons.stock.records import HeldClaim, instant
+from coupons.stock.store import hot_store
+from events.errors import Unavailable
+
+Status = Literal["pending", "issued", "rejected"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimView:
+    """A claim as its owner sees it. `coupon` where it is issued, `reason` where it is rejected."""
+
+    id: ClaimId
+    status: Status
+    claimed_at: datetime
+    coupon: Coupon | None = None
+    reason: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The claim as the API gives it, without what it became."""
+        return {
+            "id": str(self.id),
+            "event_id": self.id.event_id,
+            "status": self.status,
+            "sequence": self.id.sequence,
+            "claimed_at": self.claimed_at,
+        }
+
+
+def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:
+    """One claim of the user. A pending one costs one round trip to Redis and no query.
+
+    Raises `ClaimNotFound` for a claim that is unknown or another's, `Unavailable` where that cannot be told.
+    """
+    name = ClaimId.parse(claim_id)
+    if name is None or name.event_id != event_id or str(name) != claim_id:
+        raise ClaimNotFound
+    held, epoch, drained = _held(event_id, user_id)
+    mine = next((one for one in held or () if (one.epoch, one.sequence) == (name.epoch, name.sequence)), None)
+    if mine is not None and mine.epoch == epoch and mine.sequence > drained:
+        return _pending(event_id, mine)
+    found = _in_database(event_id, user_id, epoch=name.epoch, sequence=name.sequence)
+    if found:
+        return found[0]
+    if mine is not None:
+        return _pending(event_id, mine)
+    if held is None:
+        raise Unavailable  # it may wait in a claim log that cannot be read now
+    raise ClaimNotFound
+
+
+def claims_of(*, event_id: int, user_id: int) -> list[ClaimView]:
+    """All claims of the user on the event, newest first."""
+    held, _, _ = _held(event_id, user_id)
+    if held is None:
+        raise Unavailable
+    views = {view.id: view for view in _in_database(event_id, user_id)}
+    for one in held:
+        views.setdefault(ClaimId(event_id, one.epoch, one.sequence), _pending(event_id, one))
+    return sorted(views.values(), key=lambda view: view.id, reverse=True)
+
+
+def coupons_of(user_id: int) -> QuerySet[Coupon]:
+    """The user's coupons, newest first."""
+    return Coupon.objects.filter(user_id=user_id).select_related("event")
+
+
+def _held(event_id: int, user_id: int) -> tuple[list[HeldClaim] | None, int, int]:
+    """As `StockStore.held_by`; None for the claims where Redis cannot be asked."""
+    try:
+        return hot_store().held_by(event_id, user_id)
+    except RedisError:
+        return None, 0, 0
+
+
+def _pending(event_id: int, held: HeldClaim) -> ClaimView:
+    return ClaimView(ClaimId(event_id, held.epoch, held.sequence), "pending", instant(held.claimed_ms))
+
+
+def _in_database(event_id: int, user_id: int, **claim: int) -> list[ClaimView]:
+    coupons = Coupon.objects.filter(event_id=event_id, user_id=user_id, **claim).select_related("event")
+    views = [ClaimView(one.claim_id, "issued", one.claimed_at, coupon=one) for one in coupons]
+    if claim and views:
+        return views
+    failed = FailedClaim.objects.filter(event_id=event_id, user_id=user_id, **claim)
+    return views + list(_failed_views(failed.exclude(status=FailedClaim.Status.ISSUED)))
+
+
+def _failed_views(failed: Iterable[FailedClaim]) -> Iterable[ClaimView]:
+    for one in failed:
+        if one.status == FailedClaim.Status.RETRYING:
+            yield ClaimView(one.claim_id, "pending", one.claimed_at)
+        else:
+            yield ClaimView(one.claim_id, "rejected", one.claimed_at, reason=one.reason)

@@ -1,0 +1,171 @@
+"""What users and operators do with claims: make one; retry or abandon one that failed."""
+
+import base64
+import time
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+from redis.exceptions import RedisError
+
+from coupons import metrics, rows
+from coupons.errors import AlreadyClaimed, NotOpen, RateLimited, SoldOut
+from coupons.issuing import count_issued
+from coupons.locks import take_drain_lock
+from coupons.models import ClaimId, FailedClaim
+from coupons.nudging import nudger
+from coupons.selectors import ClaimView
+from coupons.stock.codes import AdjustCode, ReserveCode
+from coupons.stock.records import HeldClaim, LogEntry, Reply, Reservation, instant, milliseconds
+from coupons.stock.store import bulk_store, hot_store
+from events.catalogue import catalogue
+from events.errors import Closed, EventNotFound, InvalidChange, Paused, Refusal, Unavailable
+from events.models import Event
+
+log = structlog.get_logger(__name__)
+
+Result = Literal["accepted", "repeated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The answer to an accepted claim."""
+
+    claim: ClaimView
+    result: Result
+
+
+def claim(*, event_id: int, user_id: int, idempotency_key: str = "") -> Claimed:
+    """Take a unit of the event for the user: no query, one round trip to Redis.
+
+    The same `idempotency_key` gets the first answer again. Raises the `Refusal` that says why not.
+    """
+    try:
+        claimed = _claim(event_id, user_id, _digest(idempotency_key))
+    except Refusal as refusal:
+        metrics.CLAIMS.labels(result=refusal.code).inc()
+        raise
+    metrics.CLAIMS.labels(result=claimed.result).inc()
+    return claimed
+
+
+def _claim(event_id: int, user_id: int, request: str) -> Claimed:
+    event = catalogue.get(event_id)
+    if event is None:
+        raise EventNotFound
+    if event.status == Event.Status.CLOSED or event.closes_at <= timezone.now():
+        raise Closed
+    try:
+        started = time.perf_counter()
+        reply = hot_store().reserve(event_id, epoch=event.epoch, claims=[(user_id, request)])
+        metrics.SCRIPT_SECONDS.observe(time.perf_counter() - started)
+    except RedisError as error:
+        log.warning("claim_without_redis", event_id=event_id, error=type(error).__name__)
+        raise Unavailable from error
+    if reply.nudge:
+        nudger.nudge(event_id)
+    return _answer(event_id, reply, reply.reservations[0])
+
+
+def _answer(event_id: int, reply: Reply, reservation: Reservation) -> Claimed:
+    match reservation.code:
+        case ReserveCode.ACCEPTED:
+            return Claimed(_view(event_id, reservation, drained=0), "accepted")
+        case ReserveCode.REPEATED:
+            return Claimed(_view(event_id, reservation, drained=0), "repeated")
+        case ReserveCode.ALREADY_CLAIMED:
+            raise AlreadyClaimed(_view(event_id, reservation, drained=reply.drained))
+        case ReserveCode.SOLD_OUT:
+            raise SoldOut
+        case ReserveCode.NOT_OPEN:
+            raise NotOpen(opens_at=instant(reservation.opens_ms))
+        case ReserveCode.CLOSED:
+            raise Closed
+        case ReserveCode.PAUSED:
+            raise Paused
+        case ReserveCode.RATE_LIMITED:
+            raise RateLimited(retry_after=reservation.retry_ms / 1000)
+        case ReserveCode.NOT_LOADED | ReserveCode.WRONG_EPOCH:
+            # A load is under way, or this process has not heard of it: it will within a second.
+            raise Unavailable
+
+
+def _view(event_id: int, reservation: Reservation, *, drained: int) -> ClaimView:
+    return ClaimView(
+        ClaimId(event_id, reservation.epoch, reservation.sequence),
+        "issued" if reservation.sequence <= drained else "pending",
+        instant(reservation.claimed_ms),
+    )
+
+
+def _digest(idempotency_key: str) -> str:
+    """64 bits of the key, without the signs that part a user's claims in Redis; "" for no key."""
+    if not idempotency_key:
+        return ""
+    return base64.urlsafe_b64encode(blake2b(idempotency_key.encode(), digest_size=8).digest()).rstrip(b"=").decode()
+
+
+def retry_failed_claim(*, failed_id: int) -> FailedClaim:
+    """Issue a rejected claim after all: an operator has mended what stood in its way.
+
+    Its unit went back when it was rejected, so it needs one that is left. Raises `InvalidChange` where there is
+    none or the claim is not rejected, and the database's error where the row is still refused.
+    """
+    store = bulk_store()
+    with transaction.atomic():
+        failed, event = _failed_and_event(failed_id)
+        _take_unit(failed, event)
+        try:
+            with transaction.atomic():
+                entry = LogEntry(
+                    failed.epoch, failed.sequence, failed.user_id, failed.ordinal, milliseconds(failed.claimed_at)
+                )
+                now = timezone.now()
+                written = rows.insert_coupons(event.id, [entry], now)
+                if not written:
+                    raise InvalidChange("The user holds this coupon already: there is nothing to retry. Abandon it.")
+                count_issued(event.id, 1)
+                rows.notify_issued(event.id, written, now)
+                failed.status = FailedClaim.Status.ISSUED
+                failed.save()
+        except Exception:
+            store.adjust(event.id, epoch=event.epoch, delta=1)
+            raise
+        held = HeldClaim(failed.ordinal, failed.epoch, failed.sequence, entry.claimed_ms)
+        store.adjust(event.id, epoch=event.epoch, claimants=[(failed.user_id, held)])
+        return failed
+
+
+def abandon_failed_claim(*, failed_id: int) -> FailedClaim:
+    """Leave a rejected claim as it is and out of the operators' list."""
+    with transaction.atomic():
+        failed, _ = _failed_and_event(failed_id)
+        failed.status = FailedClaim.Status.ABANDONED
+        failed.save()
+        return failed
+
+
+def _failed_and_event(failed_id: int) -> tuple[FailedClaim, Event]:
+    event_id = FailedClaim.objects.values_list("event_id", flat=True).get(pk=failed_id)
+    take_drain_lock(event_id)
+    event = Event.objects.select_for_update(no_key=True).get(pk=event_id)
+    failed = FailedClaim.objects.select_for_update().get(pk=failed_id)
+    if failed.status != FailedClaim.Status.REJECTED:
+        raise InvalidChange(f"Claim {failed.claim_id} is not rejected but {failed.get_status_display().lower()}.")
+    return failed, event
+
+
+def _take_unit(failed: FailedClaim, event: Event) -> None:
+    try:
+        code, _ = bulk_store().adjust(event.id, epoch=event.epoch, delta=-1)
+    except RedisError as error:
+        raise Unavailable("Redis cannot be reached, and so no unit taken. Try again when it is back.") from error
+    if code is AdjustCode.INSUFFICIENT:
+        raise InvalidChange(
+            f"No unit is left for claim {failed.claim_id}: raise the quantity of the sale by one first."
+        )
+    if code is not AdjustCode.ADJUSTED and event.status != Event.Status.CLOSED:
+        raise Unavailable("The stock of this sale is not loaded. Run `manage.py reconcile`, then try again.")

@@ -1,0 +1,40 @@
+"""Every Redis key of the stock, in one place.
+
+All keys of an event share one hash tag, so that they live in one slot of a Redis Cluster and one script may touch them.
+
+| key | type | holds | goes |
+|---|---|---|---|
+| `sc:{7}:state` | hash | epoch, stock, sequence, drained, the window, the limits | `retire`, a week after the close |
+| `sc:{7}:claimants` | hash | user → the claims the user holds | likewise |
+| `sc:{7}:log` | stream | the claim log: accepted, not yet in the database | likewise |
+| `sc:{7}:loading` | hash | the claimants of a load under way | renamed by `load.lua`, or after an hour |
+| `sc:{7}:bucket:42` | string | the token bucket of a user | as soon as it is full again |
+"""
+
+LOADING_TTL = 3600  # seconds
+RETIRED_TTL = 7 * 86400  # seconds
+
+
+def state(event_id: int) -> str:
+    """The counters of the stock."""
+    return f"sc:{{{event_id}}}:state"
+
+
+def claimants(event_id: int) -> str:
+    """Who holds which claims."""
+    return f"sc:{{{event_id}}}:claimants"
+
+
+def log(event_id: int) -> str:
+    """The claim log."""
+    return f"sc:{{{event_id}}}:log"
+
+
+def loading(event_id: int) -> str:
+    """The claimants of a load that is not finished."""
+    return f"sc:{{{event_id}}}:loading"
+
+
+def bucket(event_id: int, user_id: int) -> str:
+    """The token bucket of a user."""
+    return f"sc:{{{event_id}}}:bucket:{user_id}"

@@ -1,0 +1,159 @@
+-- Take a unit and a sequence number for each of n claims, and append them to the claim log. All or nothing a claim.
+--
+-- KEYS  1 state      hash    sc:{7}:state
+--       2 claimants  hash    sc:{7}:claimants
+--       3 log        stream  sc:{7}:log
+--       4 … 3+n      string  sc:{7}:bucket:<user>   one a claim, in the order of ARGV
+-- ARGV  1 epoch              the load the caller believes in (the database's)
+--       then two a claim:
+--       user                 its id
+--       request              a short digest of the Idempotency-Key, or "" where there is none
+--
+-- Returns {now_ms, stock, drained, nudge, claim, …}: `drained` is the highest sequence of this epoch that the database
+-- has, `nudge` is 1 where a worker should be told (at most once in 100 ms), then for each claim {code, …}:
+--   0 ACCEPTED         epoch, sequence, claimed_ms
+--   1 REPEATED         epoch, sequence, claimed_ms   the same request again: its first answer
+--   2 ALREADY_CLAIMED  epoch, sequence, claimed_ms   another request of a user who has reached the limit: the last claim
+--   3 SOLD_OUT
+--   4 NOT_OPEN         opens_ms
+--   5 CLOSED
+--   6 PAUSED
+--   7 RATE_LIMITED     milliseconds until a request would be let through
+--   8 NOT_LOADED       there is no stock of this event here
+--   9 WRONG_EPOCH      the epoch that is loaded
+--
+-- Example, one claim of user 42 on event 7 in epoch 1:
+--   EVALSHA … 4 sc:{7}:state sc:{7}:claimants sc:{7}:log sc:{7}:bucket:42   1   42 k3JxQ0aVb1c
+--   → {1795234234123, 99, 0, 1, {0, 1, 1, 1795234234123}}
+--
+-- A user's claims are one string, oldest first, joined by ";": ordinal.epoch.sequence.claimed_ms.request
+-- The bucket is the generic cell rate algorithm (ITU-T I.371): one number, the theoretical arrival time in µs.
+-- Every key is read, and so its type checked, before the first write: Redis does not roll a script back.
+
+local state_key, claimants_key, log_key = KEYS[1], KEYS[2], KEYS[3]
+local epoch = ARGV[1]
+local n = #KEYS - 3
+
+local ACCEPTED, REPEATED, ALREADY_CLAIMED, SOLD_OUT = 0, 1, 2, 3
+local NOT_OPEN, CLOSED, PAUSED, RATE_LIMITED, NOT_LOADED, WRONG_EPOCH = 4, 5, 6, 7, 8, 9
+local NUDGE_EVERY_MS = 100
+
+local time = redis.call('TIME')
+local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local now_ms = math.floor(now_us / 1000)
+
+local function integer(number)
+  return string.format('%.0f', number)  -- tostring() loses digits from the fifteenth on
+end
+
+local function all_alike(stock, drained, claim)
+  local reply = {now_ms, stock, drained, 0}
+  for i = 1, n do reply[4 + i] = claim end
+  return reply
+end
+
+-- Checks ---------------------------------------------------------------------------------------------------------------
+
+local state = redis.call('HMGET', state_key,
+  'epoch', 'stock', 'sequence', 'drained', 'status', 'opens', 'closes', 'limit', 'rate', 'burst', 'nudged')
+if not state[1] then return all_alike(0, 0, {NOT_LOADED}) end
+
+local stock, sequence, drained = tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
+local status, opens, closes = state[5], tonumber(state[6]), tonumber(state[7])
+local limit, rate, burst, nudged = tonumber(state[8]), tonumber(state[9]), tonumber(state[10]), tonumber(state[11])
+
+if state[1] ~= epoch then return all_alike(stock, drained, {WRONG_EPOCH, tonumber(state[1])}) end
+if status == 'closed' or now_ms >= closes then return all_alike(stock, drained, {CLOSED}) end
+if status == 'paused' then return all_alike(stock, drained, {PAUSED}) end
+if now_ms < opens then return all_alike(stock, drained, {NOT_OPEN, opens}) end
+
+local users, buckets = {}, {}
+for i = 1, n do
+  users[i] = ARGV[2 * i]
+  buckets[i] = KEYS[3 + i]
+end
+local held_by = redis.call('HMGET', claimants_key, unpack(users))
+local arrivals = redis.call('MGET', unpack(buckets))
+redis.call('XLEN', log_key)  -- its type
+for i = 1, n do
+  -- MGET answers nil for a key of another type; SET would then overwrite it.
+  if not arrivals[i] and redis.call('TYPE', buckets[i])['ok'] ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. buckets[i])
+  end
+end
+
+local interval_us = 1000000 / rate
+local tolerance_us = interval_us * burst
+local held, arrival = {}, {}   -- by user: one batch may hold a user twice
+local reply = {0, 0, 0, 0}
+local accepted, touched = {}, {}
+
+local function claims_of(text)
+  local claims = {}
+  for ordinal, of_epoch, of_sequence, ms, request in
+      string.gmatch(text, '(%d+)%.(%d+)%.(%d+)%.(%d+)%.([^;]*)') do
+    claims[#claims + 1] = {tonumber(ordinal), tonumber(of_epoch), tonumber(of_sequence), tonumber(ms), request}
+  end
+  return claims
+end
+
+local function free_ordinal(claims)
+  local taken = {}
+  for _, claim in ipairs(claims) do taken[claim[1]] = true end
+  local ordinal = 1
+  while taken[ordinal] do ordinal = ordinal + 1 end
+  return ordinal
+end
+
+local function decide(i)
+  local user, request = users[i], ARGV[2 * i + 1]
+  local due = math.max(arrival[user] or tonumber(arrivals[i] or 0), now_us) + interval_us
+  if due - now_us > tolerance_us then
+    return {RATE_LIMITED, math.ceil((due - now_us - tolerance_us) / 1000)}
+  end
+  arrival[user] = due
+  touched[user] = buckets[i]
+
+  local text = held[user] or held_by[i] or ''
+  local claims = claims_of(text)
+  if request ~= '' then
+    for _, claim in ipairs(claims) do
+      if claim[5] == request then return {REPEATED, claim[2], claim[3], claim[4]} end
+    end
+  end
+  if #claims >= limit then
+    local claim = claims[#claims]
+    return {ALREADY_CLAIMED, claim[2], claim[3], claim[4]}
+  end
+  if stock < 1 then return {SOLD_OUT} end
+
+  stock = stock - 1
+  sequence = sequence + 1
+  local ordinal = free_ordinal(claims)
+  local record = ordinal .. '.' .. epoch .. '.' .. integer(sequence) .. '.' .. integer(now_ms) .. '.' .. request
+  held[user] = text == '' and record or text .. ';' .. record
+  accepted[#accepted + 1] = {user, ordinal, sequence}
+  return {ACCEPTED, tonumber(epoch), sequence, now_ms}
+end
+
+for i = 1, n do reply[4 + i] = decide(i) end
+
+-- Writes ---------------------------------------------------------------------------------------------------------------
+
+if #accepted > 0 then
+  for _, claim in ipairs(accepted) do
+    redis.call('XADD', log_key, epoch .. '-' .. integer(claim[3]), 'u', claim[1], 'o', claim[2], 't', integer(now_ms))
+    redis.call('HSET', claimants_key, claim[1], held[claim[1]])
+  end
+  if now_ms - nudged >= NUDGE_EVERY_MS then
+    nudged = now_ms
+    reply[4] = 1
+  end
+  redis.call('HSET', state_key, 'stock', integer(stock), 'sequence', integer(sequence), 'nudged', integer(nudged))
+end
+for user, bucket in pairs(touched) do
+  redis.call('SET', bucket, integer(arrival[user]), 'PX', math.ceil((arrival[user] - now_us) / 1000))
+end
+
+reply[1], reply[2], reply[3] = now_ms, stock, drained
+return reply

@@ -1,0 +1,149 @@
+"""The values that the stock's scripts take and give."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from coupons.stock.codes import ReserveCode
+
+
+def instant(milliseconds: int) -> datetime:
+    """A moment of the Redis server's clock, in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def milliseconds(moment: datetime) -> int:
+    """The reverse of `instant`."""
+    return round(moment.timestamp() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldClaim:
+    """A claim as its owner's entry in the claimants hash has it."""
+
+    ordinal: int
+    epoch: int
+    sequence: int
+    claimed_ms: int
+    request: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.ordinal}.{self.epoch}.{self.sequence}.{self.claimed_ms}.{self.request}"
+
+    @classmethod
+    def parse_all(cls, text: str | None) -> list["HeldClaim"]:
+        """Read an owner's entry, oldest claim first."""
+        claims = []
+        for record in (text or "").split(";"):
+            if record:
+                ordinal, epoch, sequence, claimed_ms, request = record.split(".", 4)
+                claims.append(cls(int(ordinal), int(epoch), int(sequence), int(claimed_ms), request))
+        return claims
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A claim in the claim log."""
+
+    epoch: int
+    sequence: int
+    user_id: int
+    ordinal: int
+    claimed_ms: int
+
+    @property
+    def entry_id(self) -> str:
+        """The name of the entry in the stream."""
+        return f"{self.epoch}-{self.sequence}"
+
+    @classmethod
+    def parse(cls, entry_id: str, fields: dict[str, str]) -> "LogEntry":
+        """Read an entry as XRANGE gives it."""
+        epoch, sequence = entry_id.split("-")
+        return cls(int(epoch), int(sequence), int(fields["u"]), int(fields["o"]), int(fields["t"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What `reserve.lua` answered for one claim. The meaning of the numbers hangs on the code."""
+
+    code: ReserveCode
+    epoch: int = 0
+    sequence: int = 0
+    claimed_ms: int = 0
+    opens_ms: int = 0
+    retry_ms: int = 0
+
+    @classmethod
+    def parse(cls, answer: list[int]) -> "Reservation":
+        """Read one claim's part of the script's reply."""
+        code = ReserveCode(answer[0])
+        match code:
+            case ReserveCode.ACCEPTED | ReserveCode.REPEATED | ReserveCode.ALREADY_CLAIMED:
+                return cls(code, epoch=answer[1], sequence=answer[2], claimed_ms=answer[3])
+            case ReserveCode.NOT_OPEN:
+                return cls(code, opens_ms=answer[1])
+            case ReserveCode.RATE_LIMITED:
+                return cls(code, retry_ms=answer[1])
+            case ReserveCode.WRONG_EPOCH:
+                return cls(code, epoch=answer[1])
+            case _:
+                return cls(code)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What `reserve.lua` answered for all claims of a call."""
+
+    now_ms: int
+    stock: int
+    drained: int
+    nudge: bool
+    reservations: list[Reservation]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An event's stock at one moment. `epoch` 0: none is loaded."""
+
+    now_ms: int
+    epoch: int
+    stock: int
+    sequence: int
+    drained: int
+    status: str
+    backlog: int
+    claimants: int
+    oldest_ms: int
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is stock at all."""
+        return self.epoch > 0
+
+    @property
+    def oldest_age(self) -> float:
+        """Seconds that the oldest undrained claim has waited, 0 where none waits."""
+        return max(0.0, (self.now_ms - self.oldest_ms) / 1000) if self.oldest_ms else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of the stock's state that operators set."""
+
+    status: str
+    opens_ms: int
+    closes_ms: int
+    per_user_limit: int
+    rate: int
+    burst: int
+
+    def fields(self) -> list[str | int]:
+        """As field, value, … of the state hash."""
+        return [
+            "status", self.status,
+            "opens", self.opens_ms,
+            "closes", self.closes_ms,
+            "limit", self.per_user_limit,
+            "rate", self.rate,
+            "burst", self.burst,
+        ]  # fmt: skip

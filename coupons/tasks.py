@@ -1,0 +1,50 @@
+"""Celery tasks. Each is thin: ids in, one call. None is needed for safety; losing all messages loses nothing."""
+
+import structlog
+from celery import shared_task
+from django.db import InterfaceError, OperationalError
+from redis.exceptions import RedisError
+
+from coupons import issuing, reconciling
+from coupons.stock.store import bulk_store
+
+log = structlog.get_logger(__name__)
+
+PASSING = (OperationalError, InterfaceError, RedisError)  # errors that a later try may not meet
+
+
+@shared_task(
+    autoretry_for=PASSING,
+    retry_backoff=1,
+    retry_backoff_max=30,
+    retry_jitter=True,
+    max_retries=8,
+    acks_late=True,
+)
+def issue_claims(event_id: int) -> None:
+    """Drain the event's claim log."""
+    issuing.issue_claims(event_id, bulk_store())
+
+
+@shared_task
+def sweep() -> None:
+    """Every second: drain every claim log that holds something, whether or not anybody was nudged."""
+    try:
+        waiting = reconciling.events_with_backlog(bulk_store())
+    except PASSING as error:
+        log.warning("sweep_failed", error=type(error).__name__)  # the next one comes in a second
+        return
+    for event_id in waiting:
+        issue_claims.apply_async((event_id,), expires=5)
+
+
+@shared_task
+def reconcile_all() -> None:
+    """Every minute: compare Redis with the database and mend what was seen to differ twice."""
+    reconciling.reconcile_all(bulk_store())
+
+
+@shared_task
+def load_missing() -> None:
+    """Every five minutes: load the live events that Redis does not have."""
+    reconciling.load_missing(bulk_store())

@@ -1,0 +1,150 @@
+"""The events in process memory, so that a claim or a look at the state costs no query.
+
+A background thread reads all current events and their stock twice a second while anybody asks, one query and one
+round trip to Redis. Where a source is down the last reading stays: a sale goes on without PostgreSQL, and the scripts
+in Redis check everything that matters once more.
+"""
+
+import threading
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.utils import timezone
+
+from events import stock
+from events.errors import Unavailable
+from events.models import Event, Phase, phase_at
+
+log = structlog.get_logger(__name__)
+
+FIELDS = ("id", "epoch", "status", "opens_at", "closes_at", "quantity")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEvent:
+    """What a process knows of an event without asking anybody. `remaining` is None where the stock is unknown."""
+
+    id: int
+    epoch: int
+    status: str
+    opens_at: datetime
+    closes_at: datetime
+    quantity: int
+    remaining: int | None = None
+
+    def phase(self, now: datetime) -> Phase:
+        """The phase at `now`."""
+        return phase_at(
+            status=self.status,
+            opens_at=self.opens_at,
+            closes_at=self.closes_at,
+            now=now,
+            remaining=self.remaining,
+        )
+
+
+class Catalogue:
+    """The events a process knows. Readings are at most about `interval` seconds old while it is in use."""
+
+    # An event is kept this long after its end; an older one is looked up when asked for.
+    KEEP = timedelta(days=1)
+    MISSES = 10_000
+
+    def __init__(self, *, interval: float = 0.5, idle_after: float = 10.0) -> None:
+        self.interval = interval
+        self.idle_after = idle_after
+        self._events: dict[int, KnownEvent] = {}
+        self._misses: set[int] = set()
+        self._asked_at = 0.0
+        self._refreshing = threading.Lock()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    def get(self, event_id: int) -> KnownEvent | None:
+        """The event, or None for a draft or an unknown one."""
+        self._asked_at = time.monotonic()
+        self._ensure_reading()
+        event = self._events.get(event_id)
+        if event is None and event_id not in self._misses:
+            event = self._look_up(event_id)
+        return event
+
+    def refresh(self) -> None:
+        """Read everything now. What cannot be read stays as it was."""
+        with self._refreshing:
+            try:
+                events = {row["id"]: KnownEvent(**row) for row in self._rows()}
+            except DatabaseError as error:
+                log.warning("catalogue_without_database", error=type(error).__name__)
+                events = dict(self._events)
+            self._events = self._with_stock(events)
+            self._misses = set()
+
+    def clear(self) -> None:
+        """Forget everything and end the thread."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._thread = None
+        self._events, self._misses = {}, set()
+
+    def _ensure_reading(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            return
+        with self._starting:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            # The first to ask after a pause reads for all who come with it; the thread takes over from there.
+            self.refresh()
+            self._stop = threading.Event()
+            self._thread = threading.Thread(target=self._read_on, args=(self._stop,), name="catalogue", daemon=True)
+            self._thread.start()
+
+    def _read_on(self, stop: threading.Event) -> None:
+        try:
+            while not stop.wait(self.interval) and time.monotonic() - self._asked_at < self.idle_after:
+                try:
+                    self.refresh()
+                except Exception:  # the thread must outlive whatever a reading throws
+                    log.exception("catalogue_not_read")
+                finally:
+                    connection.close()
+        finally:
+            connection.close()
+
+    def _rows(self) -> list[dict[str, object]]:
+        since = timezone.now() - self.KEEP
+        return list(Event.objects.public().filter(closes_at__gt=since).values(*FIELDS))
+
+    def _look_up(self, event_id: int) -> KnownEvent | None:
+        try:
+            row = Event.objects.public().filter(pk=event_id).values(*FIELDS).first()
+        except DatabaseError as error:
+            raise Unavailable from error
+        if row is None:
+            if len(self._misses) < self.MISSES:
+                self._misses.add(event_id)
+            return None
+        event = KnownEvent(**row)
+        self._events = {**self._events, event_id: event}
+        return event
+
+    def _with_stock(self, events: dict[int, KnownEvent]) -> dict[int, KnownEvent]:
+        live = [event.id for event in events.values() if event.status != Event.Status.CLOSED]
+        try:
+            levels = stock.keeper().levels(live)
+        except Unavailable:
+            levels = {}
+        for event_id in live:
+            level, known = levels.get(event_id), self._events.get(event_id)
+            remaining = level.stock if level is not None and level.epoch else known and known.remaining
+            events[event_id] = replace(events[event_id], remaining=remaining)
+        return events
+
+
+catalogue = Catalogue()

@@ -1,0 +1,51 @@
+"""Refusals of this domain. Each carries the stable code of the API; `config.problems` alone turns it into HTTP."""
+
+from typing import Any, ClassVar
+
+
+class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error
+    """The request was understood and refused. The docstring of each class is what its user reads."""
+
+    code: ClassVar[str]
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip()
+        super().__init__(self.detail)
+
+    def fields(self) -> dict[str, Any]:
+        """What the API says beside the detail, as JSON values."""
+        return {}
+
+
+class EventNotFound(Refusal):
+    """There is no such event."""
+
+    code = "not_found"
+
+
+class Closed(Refusal):
+    """The sale is over."""
+
+    code = "closed"
+
+
+class Paused(Refusal):
+    """The sale is paused. Nobody can claim until it goes on; your turn is not lost by waiting."""
+
+    code = "paused"
+
+
+class Unavailable(Refusal):
+    """This cannot be answered right now. Nothing was taken from you: ask again after `Retry-After` seconds."""
+
+    code = "unavailable"
+
+    def __init__(self, detail: str = "", *, retry_after: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class InvalidChange(Refusal):
+    """That change of the sale is not possible."""
+
+    code = "invalid"

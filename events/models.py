@@ -1,0 +1,114 @@
+"""The event: a sale of a fixed number of coupons in a window of time."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import F, Q
+
+
+class Phase(StrEnum):
+    """What an event is to its visitors at a moment: derived, never stored."""
+
+    SCHEDULED = "scheduled"
+    OPEN = "open"
+    PAUSED = "paused"
+    SOLD_OUT = "sold_out"
+    CLOSED = "closed"
+
+
+def phase_at(
+    *, status: str, opens_at: datetime, closes_at: datetime, now: datetime, remaining: int | None
+) -> Phase:
+    """The phase of a published event at `now`.
+
+    `remaining` is the stock left, None where nobody knows (then the event does not count as sold out).
+    """
+    if status == Event.Status.CLOSED or now >= closes_at:
+        return Phase.CLOSED
+    if status == Event.Status.PAUSED:
+        return Phase.PAUSED
+    if now < opens_at:
+        return Phase.SCHEDULED
+    return Phase.SOLD_OUT if remaining == 0 else Phase.OPEN
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    """Selections of events."""
+
+    def public(self) -> "EventQuerySet":
+        """Those a visitor may see: all but drafts."""
+        return self.exclude(status=Event.Status.DRAFT)
+
+    def live(self) -> "EventQuerySet":
+        """Those whose stock must be in Redis: published or paused, whatever the clock says."""
+        return self.filter(status__in=[Event.Status.PUBLISHED, Event.Status.PAUSED])
+
+
+class Event(models.Model):
+    """A sale. `issued` and `epoch` belong to the services; operators change the rest in the admin."""
+
+    class Status(models.TextChoices):
+        """What operators decided. The way is draft, published, (paused, published)*, closed; closed is final."""
+
+        DRAFT = "draft", "Draft"
+        PUBLISHED = "published", "Published"
+        PAUSED = "paused", "Paused"
+        CLOSED = "closed", "Closed"
+
+    title = models.CharField(max_length=200)
+    slug = models.SlugField(max_length=80, unique=True)
+    description = models.TextField(blank=True)
+    benefit = models.CharField(max_length=200, help_text="What one coupon is worth, e.g. “₩10,000 off”.")
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.DRAFT, editable=False)
+    opens_at = models.DateTimeField()
+    closes_at = models.DateTimeField()
+    quantity = models.PositiveIntegerField(help_text="Coupons to give out. Never below what is claimed already.")
+    issued = models.PositiveIntegerField(default=0, editable=False)
+    per_user_limit = models.PositiveSmallIntegerField(default=1)
+    rate_per_second = models.PositiveSmallIntegerField(
+        default=10, help_text="Requests a second that one user may send before being told to slow down."
+    )
+    burst = models.PositiveSmallIntegerField(default=20, help_text="Requests one user may send at once.")
+    epoch = models.PositiveIntegerField(
+        default=0, editable=False, help_text="How often the stock was loaded. A claim of an older load is recognised."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = EventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-opens_at", "-id"]
+        constraints = [
+            models.CheckConstraint(name="event_opens_before_it_closes", condition=Q(opens_at__lt=F("closes_at"))),
+            models.CheckConstraint(
+                name="event_issued_within_quantity", condition=Q(issued__gte=0) & Q(issued__lte=F("quantity"))
+            ),
+            models.CheckConstraint(name="event_quantity_positive", condition=Q(quantity__gte=1)),
+            models.CheckConstraint(name="event_per_user_limit_positive", condition=Q(per_user_limit__gte=1)),
+            models.CheckConstraint(name="event_rate_positive", condition=Q(rate_per_second__gte=1) & Q(burst__gte=1)),
+            models.CheckConstraint(
+                name="event_status_known", condition=Q(status__in=["draft", "published", "paused", "closed"])
+            ),
+            models.CheckConstraint(
+                name="event_live_has_epoch", condition=Q(epoch__gte=1) | Q(status__in=["draft", "closed"])
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def clean(self) -> None:
+        """Say in the form what the constraints would say with an exception."""
+        if self.opens_at and self.closes_at and self.opens_at >= self.closes_at:
+            raise ValidationError({"closes_at": "The sale must close after it opens."})
+        if self.quantity is not None and self.quantity < max(1, self.issued):
+            raise ValidationError({"quantity": f"At least {max(1, self.issued)}: so many are issued already."})
+
+    def phase(self, *, now: datetime, remaining: int | None) -> Phase:
+        """The phase at `now`, given the stock left (None: unknown)."""
+        return phase_at(
+            status=self.status, opens_at=self.opens_at, closes_at=self.closes_at, now=now, remaining=remaining
+        )

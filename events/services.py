@@ -1,0 +1,105 @@
+"""What operators do to a sale. Each change takes effect in the database and in the stock, or in neither.
+
+The stock is changed inside the transaction, just before it commits. Should the commit fail, Redis alone has the
+change: the reconciler applies the database's window again each minute and mends the units.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from django.db import transaction
+from django.utils import timezone
+
+from events import stock
+from events.errors import EventNotFound, InvalidChange
+from events.models import Event
+
+Status = Event.Status
+
+
+def publish(*, event_id: int) -> Event:
+    """Show the sale and load its stock. Only a draft that has not closed yet can be published."""
+    with _changing(event_id) as event:
+        _require(event, Status.DRAFT, to="be published")
+        if event.closes_at <= timezone.now():
+            raise InvalidChange("The sale cannot be published: its closing time has passed. Set a later one.")
+        event.status = Status.PUBLISHED
+        stock.keeper().load(event)
+        return event
+
+
+def pause(*, event_id: int) -> Event:
+    """Stop claims until `resume`. What was claimed already is issued."""
+    with _changing(event_id) as event:
+        _require(event, Status.PUBLISHED, to="be paused")
+        return _apply(event, Status.PAUSED)
+
+
+def resume(*, event_id: int) -> Event:
+    """Let claims go on."""
+    with _changing(event_id) as event:
+        _require(event, Status.PAUSED, to="go on")
+        return _apply(event, Status.PUBLISHED)
+
+
+def close(*, event_id: int) -> Event:
+    """End the sale for good. What was claimed already is issued."""
+    with _changing(event_id) as event:
+        _require(event, Status.PUBLISHED, Status.PAUSED, to="be closed")
+        return _apply(event, Status.CLOSED)
+
+
+def change(
+    *,
+    event_id: int,
+    quantity: int,
+    opens_at: datetime,
+    closes_at: datetime,
+    per_user_limit: int,
+    rate_per_second: int,
+    burst: int,
+) -> Event:
+    """Change the terms of a sale that is not closed.
+
+    The quantity can fall only by units that nobody has claimed; `InvalidChange` says how far it may.
+    """
+    with _changing(event_id) as event:
+        if event.status == Status.CLOSED:
+            raise InvalidChange("The sale is closed, and closed is final: it cannot be changed.")
+        if opens_at >= closes_at:
+            raise InvalidChange("The sale must close after it opens.")
+        delta = quantity - event.quantity
+        event.quantity, event.opens_at, event.closes_at = quantity, opens_at, closes_at
+        event.per_user_limit, event.rate_per_second, event.burst = per_user_limit, rate_per_second, burst
+        if quantity < max(1, event.issued):
+            raise InvalidChange(f"The quantity cannot fall below {max(1, event.issued)}: so many are issued already.")
+        if event.status != Status.DRAFT:
+            if delta:
+                stock.keeper().resize(event, delta=delta)
+            stock.keeper().apply(event)
+        return event
+
+
+@contextmanager
+def _changing(event_id: int) -> Iterator[Event]:
+    with transaction.atomic():
+        stock.keeper().lock(event_id)
+        event = Event.objects.select_for_update(no_key=True).filter(pk=event_id).first()
+        if event is None:
+            raise EventNotFound
+        yield event
+        event.save()
+
+
+def _require(event: Event, *allowed: Event.Status, to: str) -> None:
+    if event.status == Status.CLOSED:
+        raise InvalidChange(f"The sale is closed, and closed is final: it cannot {to}.")
+    if event.status not in allowed:
+        raise InvalidChange(f"The sale is {event.get_status_display().lower()}: it cannot {to}.")
+
+
+def _apply(event: Event, status: Event.Status) -> Event:
+    event.status = status
+    stock.keeper().apply(event)
+    return event

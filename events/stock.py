@@ -1,0 +1,62 @@
+"""What events ask of the stock, without knowing it.
+
+Publishing, pausing and resizing a sale change the stock, and the stock is `coupons`, which is above and may not be
+imported from here. So the need is written down as a protocol, and `coupons` registers itself when Django starts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from events.models import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """An event's stock at a moment."""
+
+    epoch: int  # 0: no stock is loaded
+    stock: int  # units left to claim
+    backlog: int  # claims that wait in the claim log
+    oldest_age: float  # seconds that the oldest of them has waited
+    sequence: int  # the last sequence number given
+    claimants: int  # users who hold a claim
+
+
+class StockKeeper(Protocol):
+    """The stock of all events. All methods raise `events.errors.Unavailable` where the stock cannot be reached.
+
+    `lock`, `load`, `apply` and `resize` are called inside a transaction, with the event's row locked.
+    """
+
+    def lock(self, event_id: int) -> None:
+        """Keep drains and reconciling away from the event until the transaction ends."""
+
+    def load(self, event: "Event") -> None:
+        """Build the stock from the database, in a new epoch (saved)."""
+
+    def apply(self, event: "Event") -> None:
+        """Take over the event's status, window and limits."""
+
+    def resize(self, event: "Event", *, delta: int) -> None:
+        """Add units, or take them; `events.errors.InvalidChange` where so many are not left."""
+
+    def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:
+        """The stock of each event, in one round trip."""
+
+
+_keeper: StockKeeper | None = None
+
+
+def register(keeper: StockKeeper) -> None:
+    """Make `keeper` the stock of this process."""
+    global _keeper  # noqa: PLW0603 - one stock a process, set once at the start
+    _keeper = keeper
+
+
+def keeper() -> StockKeeper:
+    """The stock of this process."""
+    if _keeper is None:
+        raise RuntimeError("No stock is registered: is the app `coupons` installed?")
+    return _keeper

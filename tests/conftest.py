@@ -1,0 +1,36 @@
+"""Fixtures that all tests share: real servers, emptied between tests."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django_redis import get_redis_connection
+
+from coupons.stock.store import StockStore, bulk_store
+from events import services
+from events.catalogue import catalogue
+from events.models import Event
+from tests.factories import EventFactory
+
+
+@pytest.fixture(autouse=True)
+def _clean_redis() -> Iterator[None]:
+    """Every test begins with an empty Redis and a process that knows nothing."""
+    for alias in ("default", "stock"):
+        get_redis_connection(alias).flushdb()
+    yield
+    catalogue.clear()
+
+
+@pytest.fixture
+def store() -> StockStore:
+    return bulk_store()
+
+
+@pytest.fixture
+def sale(transactional_db: None) -> Callable[..., Event]:
+    """Make and publish a sale: `sale(quantity=5)`."""
+
+    def make(**fields: object) -> Event:
+        return services.publish(event_id=EventFactory(**fields).id)
+
+    return make

@@ -1,0 +1,32 @@
+"""Rows for tests."""
+
+from datetime import timedelta
+
+import factory
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+
+from events.models import Event
+
+
+class UserFactory(factory.django.DjangoModelFactory):
+    """A customer."""
+
+    class Meta:
+        model = get_user_model()
+
+    username = factory.Sequence(lambda n: f"user{n}")
+
+
+class EventFactory(factory.django.DjangoModelFactory):
+    """A draft of a sale that opened a minute ago: publish it with `events.services.publish`."""
+
+    class Meta:
+        model = Event
+
+    title = factory.Sequence(lambda n: f"Sale {n}")
+    slug = factory.Sequence(lambda n: f"sale-{n}")
+    benefit = "₩10,000 off"
+    opens_at = factory.LazyFunction(lambda: timezone.now() - timedelta(minutes=1))
+    closes_at = factory.LazyFunction(lambda: timezone.now() + timedelta(hours=1))
+    quantity = 10

@@ -1,0 +1,64 @@
+# Seonchak. `make help` lists what can be done here.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[36m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PORT=8001 USERS=2000 COUPONS=50 ONCE=1 change the demo; DATABASE_URL, STOCK_REDIS_URL, CACHE_URL and"
+	@echo "  BROKER_URL name servers of yours to be used instead of the embedded ones."
+
+.PHONY: demo
+demo: $(INSTALLED) ## Set everything up, rush a sale with 10,000 users, print the verdict, go on serving
+	@$(BIN)/python -m config.launch demo $(if $(ONCE),--once)
+
+.PHONY: run
+run: $(INSTALLED) ## Serve without the rush
+	@$(BIN)/python -m config.launch run
+
+.PHONY: test
+test: $(INSTALLED) ## Run all tests, on embedded servers of their own
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: bench
+bench: $(INSTALLED) ## Measure: ratios in one run, never asserted in the tests
+	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
+
+.PHONY: lint
+lint: $(INSTALLED) ## Style, layers, migrations, lock file
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	@! grep -nE 'https?://|index-url|find-links' requirements.lock || (echo "requirements.lock names a host"; exit 1)
+
+.PHONY: types
+types: $(INSTALLED) ## mypy, strict
+	$(BIN)/mypy .
+
+.PHONY: format
+format: $(INSTALLED) ## Put the code into form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: $(INSTALLED) ## Write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra embedded --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --quiet --upgrade \
+		--custom-compile-command "make lock" -o requirements.lock
+
+.PHONY: clean
+clean: ## Forget the virtual environment and all local data
+	rm -rf .venv .seonchak
+
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| (echo "Seonchak needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1)
+	@echo "Installing into .venv (once; about a minute) …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@

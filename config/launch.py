@@ -27,7 +27,7 @@ from types import FrameType
 from config.embedded import EmbeddedServers, is_free, secret_key
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCAL = ROOT / ".seonchak"
+LOCAL = Path(os.environ.get("SEONCHAK_DIR") or ROOT / ".seonchak").resolve()
 SERVER_SETTINGS = ("DATABASE_URL", "STOCK_REDIS_URL", "CACHE_URL", "BROKER_URL")
 READY_WITHIN = 60  # seconds
 STOP_WITHIN = 10  # seconds that a process has to end by itself
@@ -54,7 +54,7 @@ def main() -> int:
         tell(f"✘ {reason}")
         return 2
     except KeyboardInterrupt:
-        tell("stopped; the data stays in .seonchak for the next start")
+        tell(f"stopped; the data stays in {LOCAL.name} for the next start")
         return 130
 
 
@@ -62,7 +62,9 @@ def _launch(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         stack.enter_context(_only_one())
         if not is_free(arguments.port):
-            raise CannotStart(f"port {arguments.port} is in use: choose another, e.g. `make {arguments.what} PORT=8001`")
+            raise CannotStart(
+                f"port {arguments.port} is in use: choose another, e.g. `make {arguments.what} PORT=8001`"
+            )
         environment = _settings(stack)
         tell("migrations")
         _manage(environment, "migrate", "--verbosity", "0")
@@ -124,9 +126,7 @@ def _demo_data(environment: Mapping[str, str], arguments: argparse.Namespace, pa
     return data
 
 
-def _rush(
-    environment: Mapping[str, str], demo: Mapping[str, object], arguments: argparse.Namespace, url: str
-) -> int:
+def _rush(environment: Mapping[str, str], demo: Mapping[str, object], arguments: argparse.Namespace, url: str) -> int:
     tell(f"the rush: {arguments.users:,} users, {arguments.coupons:,} coupons")
     command = [sys.executable, "manage.py", "rush", f"--event={demo['event_id']}", f"--users={arguments.users}"]
     command += [f"--duplicates={arguments.users // 10}", f"--url={url}", f"--json={LOCAL / 'rush.json'}"]
@@ -181,7 +181,7 @@ def _wait_until_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]
                 return
         except (urllib.error.URLError, OSError) as error:
             if time.monotonic() > deadline:
-                raise CannotStart(f"{url}/readyz is not ready ({error}): see .seonchak/logs") from error
+                raise CannotStart(f"{url}/readyz is not ready ({error}): see {LOCAL.name}/logs") from error
             time.sleep(0.1)
 
 
@@ -196,7 +196,7 @@ def _raise_if_gone(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
         if process.poll() is not None:
             last = (LOCAL / "logs" / f"{name}.log").read_text(errors="replace").strip().splitlines()[-5:]
             told = "\n".join(["", *last])
-            raise CannotStart(f"{name} ended with status {process.returncode}: .seonchak/logs/{name}.log says{told}")
+            raise CannotStart(f"{name} ended with status {process.returncode}: {LOCAL.name}/logs/{name}.log says{told}")
 
 
 def _manage(environment: Mapping[str, str], *arguments: str, captured: bool = False) -> str:
@@ -239,7 +239,7 @@ def _say_where(url: str, demo: Mapping[str, object] | None, password: str) -> No
 @contextmanager
 def _only_one() -> Iterator[None]:
     """Hold the folder: two starts would fight over the same servers."""
-    LOCAL.mkdir(exist_ok=True)
+    LOCAL.mkdir(parents=True, exist_ok=True)
     with (LOCAL / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-LOCAL_DIR = BASE_DIR / ".seonchak"
+LOCAL_DIR = Path(os.environ.get("SEONCHAK_DIR") or BASE_DIR / ".seonchak")
 
 env = environ.Env()
 env.read_env(LOCAL_DIR / "env")
@@ -31,6 +31,12 @@ def _required(name: str, what: str) -> str:
     value = os.environ.get(name, "").strip()
     if not value:
         _stop(f"{name} is not set. It is {what}. (`make run` sets it for you; README.md lists all settings.)")
+    return value
+
+
+def _secret(name: str, value: str, *, least: int = 32) -> str:
+    if len(value) < least:
+        _stop(f"{name} is too short: {least} characters or more")
     return value
 
 
@@ -62,9 +68,7 @@ def _flag(name: str, *, default: bool) -> bool:
 
 # --- Who we are -------------------------------------------------------------------------------------------------------
 
-SECRET_KEY = _required("SECRET_KEY", "a long random string that signs sessions")
-if len(SECRET_KEY) < 32:
-    _stop("SECRET_KEY is too short: 32 characters or more")
+SECRET_KEY = _secret("SECRET_KEY", _required("SECRET_KEY", "a long random string that signs sessions"))
 DEBUG = _flag("DEBUG", default=False)
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
@@ -214,9 +218,7 @@ REST_FRAMEWORK = {
     "DEFAULT_VERSIONING_CLASS": None,
 }
 
-SIGNING_KEY = os.environ.get("JWT_SIGNING_KEY", "").strip() or SECRET_KEY
-if len(SIGNING_KEY) < 32:
-    _stop("JWT_SIGNING_KEY is too short: 32 characters or more")
+SIGNING_KEY = _secret("JWT_SIGNING_KEY", os.environ.get("JWT_SIGNING_KEY", "").strip() or SECRET_KEY)
 SIMPLE_JWT = {
     "ALGORITHM": "HS256",
     "SIGNING_KEY": SIGNING_KEY,
@@ -276,7 +278,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 UNFOLD = {"SITE_TITLE": "Seonchak", "SITE_HEADER": "Seonchak", "SITE_SYMBOL": "confirmation_number"}
 
-# --- What we tell ------------------------------------------------------------------------------------------------------
+# --- What we tell -----------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
 if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:

@@ -10,7 +10,8 @@ class CouponsConfig(AppConfig):
 
     def ready(self) -> None:
         """Hand the stock to `events`, which is below and cannot import it."""
-        from coupons.keeper import RedisStockKeeper
-        from events import stock
+        # Models can be imported only now.
+        from coupons.keeper import RedisStockKeeper  # noqa: PLC0415
+        from events import stock  # noqa: PLC0415
 
         stock.register(RedisStockKeeper())

@@ -6,6 +6,7 @@ again under the lock before anything is changed.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import transaction
 
@@ -99,9 +100,7 @@ def _mend(event_id: int, kind: Reconciliation.Kind, suspects: list[Holding], sto
         logged = store.in_log(event_id, [entry.entry_id for entry in entries])
         issued, failed = rows.existing(event_id, entries), failures.of(event_id, entries)
         gone = [
-            entry
-            for entry in entries
-            if entry.entry_id not in logged and (entry.epoch, entry.sequence) not in issued
+            entry for entry in entries if entry.entry_id not in logged and (entry.epoch, entry.sequence) not in issued
         ]
         for entry in gone:
             if (entry.epoch, entry.sequence) not in failed:
@@ -139,9 +138,8 @@ def _same(one: HeldClaim, other: HeldClaim) -> bool:
     return (one.epoch, one.sequence) == (other.epoch, other.sequence)
 
 
-def _numbers(kind: Reconciliation.Kind, suspects: list[Holding]) -> dict[str, object]:
+def _numbers(kind: Reconciliation.Kind, suspects: list[Holding]) -> dict[str, Any]:
     number = len(suspects)
+    expected, found = (number, 0) if kind == Kind.MISSING_CLAIMANT else (0, number)
     detail = {"claims": [one.entry.entry_id for one in suspects[:100]]} if suspects else {}
-    if kind == Kind.MISSING_CLAIMANT:
-        return {"expected": number, "found": 0, "detail": detail}
-    return {"expected": 0, "found": number, "detail": detail}
+    return {"expected": expected, "found": found, "detail": detail}

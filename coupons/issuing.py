@@ -114,9 +114,7 @@ def _write(event_id: int, entries: Sequence[LogEntry]) -> Outcome:
     return outcome
 
 
-def _without_failed(
-    event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime
-) -> list[LogEntry]:
+def _without_failed(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> list[LogEntry]:
     """The entries to write now: not those that failed for good, nor those whose next attempt is not due."""
     failed = failures.of(event_id, entries)
     pending = []

@@ -48,9 +48,7 @@ class RedisStockKeeper:
     @staticmethod
     def _adjust(event: Event, *, delta: int) -> None:
         with _redis():
-            code, stock = bulk_store().adjust(
-                event.id, epoch=event.epoch, delta=delta, window=loading.window_of(event)
-            )
+            code, stock = bulk_store().adjust(event.id, epoch=event.epoch, delta=delta, window=loading.window_of(event))
         if code is AdjustCode.INSUFFICIENT:
             least = event.quantity - delta - stock
             raise InvalidChange(

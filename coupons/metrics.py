@@ -15,6 +15,6 @@ DRAIN_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0),
 )
 ISSUED = Counter("seonchak_coupons_issued_total", "Coupons written.")
-REJECTED = Counter("seonchak_claims_rejected_total", "Accepted claims that ended without a coupon, by reason.", ["reason"])
-DRIFT = Counter("seonchak_drift_total", "Drift between Redis and the database, by kind and outcome.", ["kind", "outcome"])
+REJECTED = Counter("seonchak_claims_rejected_total", "Claims accepted and then rejected, by reason.", ["reason"])
+DRIFT = Counter("seonchak_drift_total", "Differences of Redis and database, by kind and outcome.", ["kind", "outcome"])
 TASK_RETRIES = Counter("seonchak_task_retries_total", "Retries of Celery tasks, by task.", ["task"])

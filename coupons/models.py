@@ -122,7 +122,7 @@ class FailedClaim(models.Model):
 
 
 class Reconciliation(models.Model):
-    """One drift between Redis and the database: when it was first seen, and when it was mended or had gone by itself."""
+    """One drift between Redis and the database: when it was seen, and when it was mended or had gone by itself."""
 
     class Kind(models.TextChoices):
         """What did not agree."""

@@ -32,9 +32,7 @@ FORGET_AFTER = timedelta(days=30)
 def events_with_backlog(store: StockStore) -> list[int]:
     """The events whose claim log holds something."""
     since = timezone.now() - FORGET_AFTER
-    event_ids = list(
-        Event.objects.public().filter(epoch__gte=1, closes_at__gt=since).values_list("id", flat=True)
-    )
+    event_ids = list(Event.objects.public().filter(epoch__gte=1, closes_at__gt=since).values_list("id", flat=True))
     return [event_id for event_id, backlog in store.backlogs(event_ids).items() if backlog]
 
 
@@ -113,9 +111,7 @@ def _not_the_database_s(event: Event, snapshot: Snapshot) -> Reconciliation.Kind
     return None
 
 
-def _reload(
-    event: Event, snapshot: Snapshot, kind: Reconciliation.Kind, store: StockStore
-) -> Reconciliation:
+def _reload(event: Event, snapshot: Snapshot, kind: Reconciliation.Kind, store: StockStore) -> Reconciliation:
     """Build the stock anew. This needs no second look: nothing can be sold from what is not there or too old."""
     row = drift.unsaved(event.id, kind, expected=event.epoch, found=snapshot.epoch)
     row.detail = {"stock": load(event, store), "epoch": event.epoch, "sequence_found": snapshot.sequence}

@@ -67,7 +67,8 @@ def insert_coupons(event_id: int, entries: Sequence[LogEntry], now: datetime) ->
                 "claimed": [instant(entry.claimed_ms) for entry in entries],
             },
         )
-        return cursor.fetchall()
+        written: list[Claim] = cursor.fetchall()
+        return written
 
 
 def existing(event_id: int, entries: Sequence[LogEntry]) -> set[Claim]:
@@ -75,9 +76,7 @@ def existing(event_id: int, entries: Sequence[LogEntry]) -> set[Claim]:
     if not entries:
         return set()
     with connection.cursor() as cursor:
-        cursor.execute(
-            EXISTING, {"event_id": event_id, **_columns((entry.epoch, entry.sequence) for entry in entries)}
-        )
+        cursor.execute(EXISTING, {"event_id": event_id, **_columns((entry.epoch, entry.sequence) for entry in entries)})
         return set(cursor.fetchall())
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.db import Error as DatabaseError
@@ -78,7 +79,7 @@ class Catalogue:
         """Read everything now. What cannot be read stays as it was."""
         with self._refreshing:
             try:
-                events = {row["id"]: KnownEvent(**row) for row in self._rows()}
+                events: dict[int, KnownEvent] = {row["id"]: KnownEvent(**row) for row in self._rows()}
             except DatabaseError as error:
                 log.warning("catalogue_without_database", error=type(error).__name__)
                 events = dict(self._events)
@@ -117,7 +118,7 @@ class Catalogue:
         finally:
             connection.close()
 
-    def _rows(self) -> list[dict[str, object]]:
+    def _rows(self) -> list[dict[str, Any]]:
         since = timezone.now() - self.KEEP
         return list(Event.objects.public().filter(closes_at__gt=since).values(*FIELDS))
 
@@ -142,7 +143,10 @@ class Catalogue:
             levels = {}
         for event_id in live:
             level, known = levels.get(event_id), self._events.get(event_id)
-            remaining = level.stock if level is not None and level.epoch else known and known.remaining
+            if level is not None and level.epoch:
+                remaining: int | None = level.stock
+            else:
+                remaining = known.remaining if known else None
             events[event_id] = replace(events[event_id], remaining=remaining)
         return events
 

@@ -18,9 +18,7 @@ class Phase(StrEnum):
     CLOSED = "closed"
 
 
-def phase_at(
-    *, status: str, opens_at: datetime, closes_at: datetime, now: datetime, remaining: int | None
-) -> Phase:
+def phase_at(*, status: str, opens_at: datetime, closes_at: datetime, now: datetime, remaining: int | None) -> Phase:
     """The phase of a published event at `now`.
 
     `remaining` is the stock left, None where nobody knows (then the event does not count as sold out).
@@ -102,9 +100,11 @@ class Event(models.Model):
 
     def clean(self) -> None:
         """Say in the form what the constraints would say with an exception."""
-        if self.opens_at and self.closes_at and self.opens_at >= self.closes_at:
+        # A field that the form refused is missing here, whatever its type says.
+        opens_at, closes_at, quantity = (getattr(self, name, None) for name in ("opens_at", "closes_at", "quantity"))
+        if opens_at and closes_at and opens_at >= closes_at:
             raise ValidationError({"closes_at": "The sale must close after it opens."})
-        if self.quantity is not None and self.quantity < max(1, self.issued):
+        if quantity is not None and quantity < max(1, self.issued):
             raise ValidationError({"quantity": f"At least {max(1, self.issued)}: so many are issued already."})
 
     def phase(self, *, now: datetime, remaining: int | None) -> Phase:

@@ -18,7 +18,7 @@ from coupons.stock.records import HeldClaim, LogEntry, Reply, Reservation, Snaps
 CHUNK = 1000  # claimants that one command carries
 
 
-def _script(client: "Redis[str]", name: str) -> Script:
+def _script(client: Redis, name: str) -> Script:
     source = resources.files("coupons.stock").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
     return client.register_script(source)
 
@@ -26,7 +26,7 @@ def _script(client: "Redis[str]", name: str) -> Script:
 class StockStore:
     """The stock of all events on one Redis. Safe to share between threads, as its client is."""
 
-    def __init__(self, client: "Redis[str]") -> None:
+    def __init__(self, client: Redis) -> None:
         self.client = client
         self._reserve = _script(client, "reserve")
         self._settle = _script(client, "settle")
@@ -127,7 +127,7 @@ class StockStore:
     def read_log(self, event_id: int, *, after: str | None = None, count: int) -> list[LogEntry]:
         """The oldest `count` entries of the claim log behind the entry `after`."""
         start = f"({after}" if after else "-"
-        entries: list[Any] = self.client.xrange(keys.log(event_id), min=start, count=count)
+        entries: Any = self.client.xrange(keys.log(event_id), min=start, count=count)
         return [LogEntry.parse(entry_id, fields) for entry_id, fields in entries]
 
     def in_log(self, event_id: int, entry_ids: Sequence[str]) -> set[str]:
@@ -150,12 +150,13 @@ class StockStore:
         """The claims of each of the users, in one round trip."""
         if not user_ids:
             return {}
-        texts: list[str | None] = self.client.hmget(keys.claimants(event_id), [str(user) for user in user_ids])
+        texts: Any = self.client.hmget(keys.claimants(event_id), [str(user) for user in user_ids])
         return {user_id: HeldClaim.parse_all(text) for user_id, text in zip(user_ids, texts, strict=True)}
 
     def claimants(self, event_id: int) -> Iterator[list[tuple[int, list[HeldClaim]]]]:
         """All claimants, in chunks. One who comes or goes meanwhile may be in it or not."""
         cursor = 0
+        page: Any
         while True:
             cursor, page = self.client.hscan(keys.claimants(event_id), cursor, count=CHUNK)
             if page:

@@ -18,6 +18,7 @@ from coupons.issuing import settle_leftovers
 from coupons.loading import highest_sequence, load, window_of
 from coupons.locks import take_drain_lock
 from coupons.models import Reconciliation
+from coupons.stock.codes import AdjustCode
 from coupons.stock.records import Snapshot
 from coupons.stock.store import StockStore
 from events.models import Event
@@ -31,13 +32,11 @@ FORGET_AFTER = timedelta(days=30)
 
 def events_with_backlog(store: StockStore) -> list[int]:
     """The events whose claim log holds something."""
-    since = timezone.now() - FORGET_AFTER
-    event_ids = list(Event.objects.public().filter(epoch__gte=1, closes_at__gt=since).values_list("id", flat=True))
-    return [event_id for event_id, backlog in store.backlogs(event_ids).items() if backlog]
+    return [event_id for event_id, backlog in store.backlogs(_recent()).items() if backlog]
 
 
 def reconcile_all(store: StockStore) -> list[Reconciliation]:
-    """Reconcile every event that is live, and retire those that are over. One that fails does not stop the others."""
+    """Reconcile every event that is live, and retire those that are over. One that fails stops no other."""
     found = []
     for event_id in _recent():
         try:
@@ -97,7 +96,7 @@ def _reconcile_stock(event: Event, store: StockStore, *, dry_run: bool) -> list[
         delta = expected - snapshot.stock
         # Claims may have taken units since the look: what is not there any more cannot be taken away.
         code, _ = store.adjust(event.id, epoch=event.epoch, delta=delta)
-        if code == 0:
+        if code is AdjustCode.ADJUSTED:
             drift.mend(seen.row)
     return [seen.row]
 

@@ -288,5 +288,7 @@ LOGGING_CONFIG = None  # config.logs sets structlog and the standard library up 
 # Where the processes of one machine put their counts, so that one /metrics tells them all. prometheus-client reads the
 # variable when it is first imported; unset, each process tells its own.
 METRICS_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", default="")
+if not METRICS_DIR:
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # set and empty, it would mean the current folder
 if METRICS_DIR and not Path(METRICS_DIR).is_dir():
     _stop(f"PROMETHEUS_MULTIPROC_DIR is no folder: {METRICS_DIR}")

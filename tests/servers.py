@@ -28,8 +28,8 @@ def _start() -> None:
         SECRET_KEY="tests-only-" + "x" * 40,
         DJANGO_SETTINGS_MODULE="config.settings",
         LOG_LEVEL="WARNING",
-        PROMETHEUS_MULTIPROC_DIR="",
     )
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 
 def pytest_unconfigure() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -49,14 +50,14 @@ def test_a_claim_costs_the_same_with_a_thousand_and_a_million_claimants(
         _open(store, event_id, claimants + probes * rounds)
         _claim(store, event_id, 1_000_000, claimants)
         _settle(store, event_id)
-    seconds = {1: [], 2: []}
+    seconds: dict[int, list[float]] = {1: [], 2: []}
     for round_ in range(rounds):  # interleaved, so that both meet the same noise
         for event_id in (1, 2):
             first = 5_000_000 + round_ * probes
             store.client.config_resetstat()
             for user in range(first, first + probes):
                 store.reserve(event_id, epoch=1, claims=[(user, "")])
-            calls = store.client.info("commandstats")["cmdstat_evalsha"]
+            calls: Any = store.client.info("commandstats")["cmdstat_evalsha"]
             seconds[event_id].append(calls["usec_per_call"])
     cost = {event_id: sorted(each)[len(each) // 2] for event_id, each in seconds.items()}
     report(

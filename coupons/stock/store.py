@@ -101,9 +101,8 @@ class StockStore:
         """Change a loaded stock; the code and the units in it afterwards."""
         # A HSET needs a field: without a window the epoch is set to itself.
         fields = window.fields() if window else ["epoch", epoch]
-        state, claimants_key, _ = self._keys(event_id)
         added = [part for user_id, held in claimants for part in (user_id, str(held))]
-        code, stock = self._adjust(keys=[state, claimants_key], args=[epoch, delta, len(fields), *fields, *added])
+        code, stock = self._adjust(keys=self._keys(event_id), args=[epoch, delta, len(fields), *fields, *added])
         return AdjustCode(code), stock
 
     def snapshot(self, event_id: int) -> Snapshot:

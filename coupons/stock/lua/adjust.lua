@@ -2,6 +2,7 @@
 --
 -- KEYS  1 state      hash    sc:{7}:state
 --       2 claimants  hash    sc:{7}:claimants
+--       3 log        stream  sc:{7}:log
 -- ARGV  1 epoch              the load that is meant
 --       2 delta              units to add, or to take where negative
 --       3 fields             how many ARGV the state takes: field, value, …
@@ -15,9 +16,11 @@
 --   3 INSUFFICIENT  the stock holds fewer units than were to be taken; nothing was changed
 --
 -- Example, five units fewer and a pause:
---   EVALSHA … 2 sc:{7}:state sc:{7}:claimants   1 -5 2 status paused   → {0, 95}
+--   EVALSHA … 3 sc:{7}:state sc:{7}:claimants sc:{7}:log   1 -5 2 status paused   → {0, 95}
+--
+-- Keys that were left to expire are kept again: a sale may be moved on after its end. Who is to let them go says so anew.
 
-local state_key, claimants_key = KEYS[1], KEYS[2]
+local state_key, claimants_key, log_key = KEYS[1], KEYS[2], KEYS[3]
 local epoch, delta, fields = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local ADJUSTED, NOT_LOADED, WRONG_EPOCH, INSUFFICIENT = 0, 1, 2, 3
 
@@ -26,7 +29,8 @@ if not state[1] then return {NOT_LOADED, 0} end
 local stock = tonumber(state[2]) + delta
 if state[1] ~= epoch then return {WRONG_EPOCH, tonumber(state[2])} end
 if stock < 0 then return {INSUFFICIENT, tonumber(state[2])} end
-redis.call('HLEN', claimants_key)  -- its type, before the first write
+redis.call('HLEN', claimants_key)  -- their types, before the first write
+redis.call('XLEN', log_key)
 
 redis.call('HSET', state_key, 'stock', string.format('%.0f', stock), unpack(ARGV, 4, 3 + fields))
 for i = 4 + fields, #ARGV, 2 do
@@ -39,4 +43,5 @@ for i = 4 + fields, #ARGV, 2 do
     redis.call('HSET', claimants_key, user, held .. ';' .. record)
   end
 end
+for _, key in ipairs(KEYS) do redis.call('PERSIST', key) end
 return {ADJUSTED, stock}

@@ -30,10 +30,11 @@ local prepared = redis.call('HLEN', loading_key)
 local stock = math.max(0, available - backlog)
 if prepared > 0 then
   redis.call('RENAME', loading_key, claimants_key)
-  redis.call('PERSIST', claimants_key)
+  redis.call('PERSIST', claimants_key)  -- the time to live was that of the loading
 else
   redis.call('DEL', claimants_key)
 end
+redis.call('PERSIST', log_key)  -- it may have been left to expire
 redis.call('DEL', state_key)
 redis.call('HSET', state_key, 'epoch', epoch, 'stock', string.format('%.0f', stock), 'sequence', sequence,
   'drained', 0, 'nudged', 0, unpack(ARGV, 4))

@@ -1,0 +1,157 @@
+"""The scripts' headers, their code and the enums in Python say the same. A header that lies is worse than none."""
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+
+import pytest
+
+from coupons.stock import codes, keys
+from tests.stock_kit import source
+
+SCRIPTS = ("reserve", "settle", "release", "load", "snapshot", "adjust")
+ENUMS: dict[str, type[IntEnum]] = {
+    "reserve": codes.ReserveCode,
+    "load": codes.LoadCode,
+    "adjust": codes.AdjustCode,
+}
+KEY_TYPES = {"hash", "stream", "string"}
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script taken apart: what the header says, what the code does."""
+
+    header: str
+    code: str
+
+    @property
+    def documented_keys(self) -> list[str]:
+        """`state hash sc:{7}:state`, … in the order of KEYS."""
+        block = re.search(r"-- KEYS(.*?)\n-- ARGV", self.header, re.DOTALL)
+        assert block, "a header has KEYS, then ARGV"
+        found = re.findall(r"^(?:--)?\s+(?:\d+|\d … 3\+n)\s+(\w+)\s+(\w+)\s+(sc:\S+)", block[1], re.MULTILINE)
+        return [" ".join(one) for one in found]
+
+    @property
+    def documented_codes(self) -> dict[str, int]:
+        """`ACCEPTED: 0`, …"""
+        return {name: int(code) for code, name in re.findall(r"^--\s+(\d+) ([A-Z_]+)\b", self.header, re.MULTILINE)}
+
+    @property
+    def local_codes(self) -> dict[str, int]:
+        """The codes as the script's locals have them."""
+        found: dict[str, int] = {}
+        for names, values in re.findall(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = (\d+(?:, \d+)*)$", self.code, re.MULTILINE):
+            found.update(zip(names.split(", "), map(int, values.split(", ")), strict=True))
+        found.pop("NUDGE_EVERY_MS", None)
+        return found
+
+
+def script(name: str) -> Script:
+    text = source(name)
+    header, code = text.split("\n\n", 1)
+    assert all(line.startswith("--") for line in header.splitlines())
+    return Script(header, code)
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_the_enum_the_header_and_the_locals_of_a_script_agree(name: str) -> None:
+    enum = {code.name: code.value for code in ENUMS[name]}
+    assert script(name).documented_codes == enum
+    assert script(name).local_codes == enum
+
+
+@pytest.mark.parametrize("name", ENUMS)
+def test_every_code_is_returned_somewhere(name: str) -> None:
+    for code in ENUMS[name]:
+        assert len(re.findall(rf"\b{code.name}\b", script(name).code)) >= 2, f"{code.name} is only defined"
+
+
+@pytest.mark.parametrize("name", sorted(set(SCRIPTS) - set(ENUMS)))
+def test_a_script_without_an_enum_has_no_codes(name: str) -> None:
+    assert script(name).local_codes == {}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_keys_a_header_lists_are_the_keys_the_script_names(name: str) -> None:
+    one = script(name)
+    documented = [key.split()[0] for key in one.documented_keys]
+    fixed = [key for key in documented if key != "bucket"]
+    match = re.search(r"^local ((?:\w+_key(?:, )?)+) = (KEYS\[\d\](?:, KEYS\[\d\])*)$", one.code, re.MULTILINE)
+    if name == "reserve":
+        assert documented[3:] == []  # the fourth line is checked below, its name is that of its key
+    assert match, "KEYS are named as locals"
+    assert match[1].split(", ") == [f"{key}_key" for key in fixed]
+    assert match[2].split(", ") == [f"KEYS[{i}]" for i in range(1, len(fixed) + 1)]
+    for key in fixed:
+        uses = len(re.findall(rf"\b{key}_key\b", one.code))
+        assert uses >= 2, f"{name}.lua lists {key} and does not touch it"
+
+
+def test_the_header_of_reserve_lists_a_bucket_for_each_claim() -> None:
+    one = script("reserve")
+    assert re.search(r"4 … 3\+n +string +sc:\{7\}:bucket:<user>", one.header)
+    assert "buckets[i] = KEYS[3 + i]" in one.code
+    assert "#KEYS - 3" in one.code
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_key_names_of_a_header_are_those_of_the_key_file(name: str) -> None:
+    for documented in script(name).documented_keys:
+        key, kind, example = documented.split()
+        assert kind in KEY_TYPES
+        assert example == getattr(keys, key)(7)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_arguments_a_header_numbers_are_the_arguments_the_script_reads(name: str) -> None:
+    one = script(name)
+    block = one.header.split("-- ARGV", 1)[1].split("\n--\n", 1)[0]
+    numbered = {int(number) for number in re.findall(r"^(?:--)?\s+(\d)\s", block, re.MULTILINE)}
+    read = {int(number) for number in re.findall(r"ARGV\[(\d)\]", one.code)}
+    read |= {int(start) for start in re.findall(r"unpack\(ARGV, (\d)", one.code)}
+    assert read == numbered
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_example_of_a_header_has_as_many_keys_as_the_header_lists(name: str) -> None:
+    one = script(name)
+    example = re.search(r"EVALSHA … (\d+) ((?:sc:\S+ ?)+)", one.header)
+    assert example, "a header has an example"
+    given = example[2].split()
+    assert len(given) == int(example[1])
+    listed = [key.split()[2] for key in one.documented_keys]
+    assert given[: len(listed)] == listed
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_asks_for_the_time_once_at_most(name: str) -> None:
+    assert script(name).code.count("'TIME'") == (1 if name in ("reserve", "snapshot") else 0)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_makes_up_no_key(name: str) -> None:
+    """Redis Cluster sends a script to the node of the keys it declares: no key may be built in it."""
+    code = script(name).code
+    assert "sc:" not in code
+    for argument in re.findall(r"redis\.call\('[A-Z]+', (\w+)", code):
+        assert argument.endswith("_key") or argument in {"buckets", "bucket", "key", "unpack"}, argument
+
+
+def test_all_keys_of_an_event_share_its_hash_tag() -> None:
+    names = [
+        keys.state(7),
+        keys.claimants(7),
+        keys.log(7),
+        keys.loading(7),
+        keys.bucket(7, 42),
+    ]
+    assert all(name.startswith("sc:{7}:") and name.count("{") == 1 for name in names)
+    assert len(set(names)) == len(names)
+
+
+def test_the_table_of_the_key_file_lists_every_key() -> None:
+    table = keys.__doc__ or ""
+    for name in (keys.state(7), keys.claimants(7), keys.log(7), keys.loading(7), keys.bucket(7, 42)):
+        assert f"`{name}`" in table

@@ -1,0 +1,1 @@
+"""`manage.py rush`, `manage.py demo_data`, `manage.py reconcile`."""

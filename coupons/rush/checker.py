@@ -1,0 +1,280 @@
+"""The checker: holds the history of a rush beside the database, and says which promises were kept.
+
+Pure: it takes what was read and asks nobody. It trusts neither side: the promises are about what users were told
+*and* what the database has. The sale must have belonged to the rush alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from coupons.rush.history import Exchange
+
+
+class Claim(NamedTuple):
+    """A claim's place: the epoch of its load, and its sequence number."""
+
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class CouponRow:
+    """A coupon in the database."""
+
+    user_id: int
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A failed claim in the database."""
+
+    user_id: int
+    claim: Claim
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An event as the database has it after the rush, and what is left of it in Redis."""
+
+    quantity: int
+    issued: int  # what the event itself counts
+    per_user_limit: int
+    coupons: Sequence[CouponRow]
+    failed: Sequence[FailedRow] = ()
+    before: frozenset[Claim] = frozenset()  # issued before the rush began
+    stock: int | None = 0  # units left to claim; None where no stock is loaded
+    backlog: int = 0  # claims that still wait in the claim log
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a promise was kept, and the numbers that say so."""
+
+    promise: str
+    kept: bool
+    text: str
+    numbers: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the users were told of one claim, over all answers to claim requests that name it."""
+
+    claim_id: str
+    claim: Claim | None  # None where the name is no name of a claim
+    users: frozenset[int]
+    sequences: frozenset[int]
+    accepted: bool  # by a 202 or 201, not only named by a refusal
+    asked_ns: int  # it was taken after this …
+    answered_ns: int  # … and before this
+
+
+def check(history: Iterable[Exchange], database: Database) -> list[Verdict]:
+    """The verdicts on P1 to P7 of the design, in that order."""
+    exchanges = list(history)
+    requests = [one for one in exchanges if one.kind == "claim"]
+    polls = [one for one in exchanges if one.kind == "poll"]
+    told = _told(requests)
+    return [
+        _within_quantity(database),
+        _within_limit(database),
+        _none_vanished(requests, polls, told, database),
+        _none_unasked(requests, told, database),
+        _same_answer(requests, told, database),
+        _in_order(told),
+        _none_unsold(requests, told, database),
+    ]
+
+
+def _within_quantity(database: Database) -> Verdict:
+    rows = len(database.coupons)
+    kept = rows == database.issued <= database.quantity
+    text = f"issued ≤ quantity: {rows} coupons of {database.quantity}, and the event counts {database.issued}"
+    return Verdict("P1", kept, text, {"coupons": rows, "counted": database.issued, "quantity": database.quantity})
+
+
+def _within_limit(database: Database) -> Verdict:
+    each = Counter(row.user_id for row in database.coupons)
+    over = sum(number > database.per_user_limit for number in each.values())
+    most = max(each.values(), default=0)
+    text = f"at most {database.per_user_limit} a user: {len(each)} users hold coupons, none more than {most}"
+    return Verdict("P2", not over, text, {"users": len(each), "most": most, "over_limit": over})
+
+
+def _none_vanished(
+    requests: Sequence[Exchange], polls: Sequence[Exchange], told: Sequence[Told], database: Database
+) -> Verdict:
+    """Every claim that a user was told of is issued to that user, or rejected with a reason the user has read."""
+    issued = {(row.user_id, row.claim) for row in database.coupons}
+    rejected = {
+        (row.user_id, row.claim): row.reason for row in database.failed if row.status in ("rejected", "abandoned")
+    }
+    read = {(one.user_id, one.claim_id): one.reason for one in polls if one.state == "rejected"}
+    vanished = unread = refused = 0
+    for one in told:
+        for user_id in one.users:
+            name = (user_id, one.claim)
+            if name in issued:
+                continue
+            if name not in rejected:
+                vanished += 1
+            elif not read.get((user_id, one.claim_id)):
+                unread += 1
+            else:
+                refused += 1
+    nameless = sum(one.accepted and not one.claim_id for one in requests)
+    accepted = sum(one.accepted for one in told) + nameless
+    vanished += nameless
+    text = f"none lost: {accepted} claims accepted, {refused} of them rejected with a reason, {vanished} vanished"
+    if unread:
+        text += f", {unread} rejected without a reason their owner could read"
+    numbers = {"accepted": accepted, "rejected": refused, "vanished": vanished, "unread": unread}
+    return Verdict("P3", not vanished and not unread, text, numbers)
+
+
+def _none_unasked(requests: Sequence[Exchange], told: Sequence[Told], database: Database) -> Verdict:
+    """Every coupon of this rush was promised to its owner, or its owner has a request without an answer."""
+    promised = {(user_id, one.claim) for one in told for user_id in one.users}
+    unanswered = {one.user_id for one in requests if one.open_ended}
+    fresh = [row for row in database.coupons if row.claim not in database.before]
+    unnamed = [row for row in fresh if (row.user_id, row.claim) not in promised]
+    unasked = sum(row.user_id not in unanswered for row in unnamed)
+    text = f"no coupon without a claim: {len(fresh)} coupons issued, {unasked} that nobody was promised"
+    if late := len(unnamed) - unasked:
+        text += f", {late} whose owner never got an answer"
+    return Verdict("P4", not unasked, text, {"coupons": len(fresh), "unasked": unasked, "unanswered": late})
+
+
+def _same_answer(requests: Sequence[Exchange], told: Sequence[Told], database: Database) -> Verdict:
+    """A request and its repetitions name one claim; a claim has one owner and one sequence number, its own."""
+    once = database.per_user_limit == 1
+    groups: dict[object, list[Exchange]] = {}
+    for one in requests:
+        # Of one coupon a user, every request is for the same; of several, only the key says which are repetitions.
+        groups.setdefault(one.user_id if once else (one.user_id, one.key), []).append(one)
+    repeated = sum(len(group) > 1 for group in groups.values())
+    different = sum(_contradicts(group) for group in groups.values() if len(group) > 1)
+    mixed = sum(len(one.users) > 1 or one.sequences != ({one.claim.sequence} if one.claim else set()) for one in told)
+    text = f"same answer to the same request: {repeated} users or keys asked again, {different} were told otherwise"
+    if mixed:
+        text += f"; {mixed} claims with two owners or a wrong sequence number"
+    return Verdict(
+        "P5", not different and not mixed, text, {"repeated": repeated, "different": different, "mixed": mixed}
+    )
+
+
+def _contradicts(group: Sequence[Exchange]) -> bool:
+    """Whether the answers name two claims, or say "sold out" to one who had been told of a claim before asking."""
+    named = [one for one in group if one.claim_id]
+    if len({(one.claim_id, one.sequence) for one in named}) > 1:
+        return True
+    told_at = min((one.answered_ns for one in named), default=None)
+    return told_at is not None and any(one.code == "sold_out" and one.asked_ns > told_at for one in group)
+
+
+def _in_order(told: Sequence[Told]) -> Verdict:
+    """If A was answered before B was asked, A's sequence number is the lower. Within an epoch.
+
+    A sweep over the moments in order: the highest number answered so far must be below each one asked afterwards.
+    """
+    epochs: dict[int, list[tuple[int, int, Told]]] = {}
+    compared = late = 0
+    for one in told:
+        if one.claim is not None and one.accepted:
+            compared += 1
+            moments = epochs.setdefault(one.claim.epoch, [])
+            # At one and the same moment neither is before the other: what is asked comes first.
+            moments += [(one.asked_ns, 0, one), (one.answered_ns, 1, one)]
+    for moments in epochs.values():
+        highest = 0
+        for _, answered, one in sorted(moments, key=lambda moment: moment[:2]):
+            sequence = one.claim.sequence if one.claim else 0
+            if answered:
+                highest = max(highest, sequence)
+            elif sequence < highest:
+                late += 1
+    text = f"in order: {compared} claims compared, {late} overtaken by one that asked later"
+    return Verdict("P6", not late, text, {"compared": compared, "overtaken": late})
+
+
+def _none_unsold(requests: Sequence[Exchange], told: Sequence[Told], database: Database) -> Verdict:
+    """With enough demand all is issued, but for units that a rejected claim gave back when the demand had gone."""
+    issued = len(database.coupons)
+    holders = {user_id for one in told for user_id in one.users} | {row.user_id for row in database.coupons}
+    refused = {one.user_id for one in requests if one.code == "sold_out"} - holders
+    claims = {one.claim for one in told} | {row.claim for row in database.coupons}
+    demand = len(claims) + len(refused)
+    unsold = max(0, database.quantity - issued)
+    # A claim rejected because nothing was left never had a unit to give back.
+    given_back = sum(
+        row.status in ("rejected", "abandoned") and row.reason != "stock_exhausted" for row in database.failed
+    )
+    left = database.stock or 0
+    accounted = min(left, given_back)
+    lost = 0 if database.stock is None else unsold - left - database.backlog
+    text = f"none unsold: demand {demand}, {issued} issued of {database.quantity}"
+    if demand < database.quantity:
+        kept = not lost
+        text += f", {left} left for want of demand"
+    else:
+        kept = not lost and unsold == accounted
+        text += f", {accounted} given back by rejected claims"
+    if unsold and database.stock is None:
+        text += ", no stock is loaded to account for the rest"
+    if lost > 0:
+        text += f", {lost} units neither issued nor in stock"
+    elif lost < 0:
+        text += f", {-lost} units in stock that are not there"
+    if database.backlog:
+        text += f", {database.backlog} claims still in the claim log"
+    numbers = {
+        "demand": demand,
+        "issued": issued,
+        "unsold": unsold,
+        "accounted": accounted,
+        "lost": lost,
+        "backlog": database.backlog,
+    }
+    return Verdict("P7", kept, text, numbers)
+
+
+def _told(requests: Sequence[Exchange]) -> list[Told]:
+    """The claims that answers name, in the order of their names' first appearance.
+
+    When a claim was taken is not seen, only bounded: after the owner's first request that may have taken it (one
+    that names it, or one without an answer), and before the first answer that names it. The 202 of a repetition comes
+    long after the claim was taken, so the answer's own request alone would not do.
+    """
+    asked: dict[int, int] = {}
+    for one in requests:
+        if one.open_ended:
+            asked[one.user_id] = min(one.asked_ns, asked.get(one.user_id, one.asked_ns))
+    answers: dict[str, list[Exchange]] = {}
+    for one in requests:
+        if one.claim_id:
+            answers.setdefault(one.claim_id, []).append(one)
+    return [
+        Told(
+            claim_id=claim_id,
+            claim=_parse(claim_id),
+            users=frozenset(one.user_id for one in naming),
+            sequences=frozenset(one.sequence for one in naming),
+            accepted=any(one.accepted for one in naming),
+            asked_ns=min(min(one.asked_ns, asked.get(one.user_id, one.asked_ns)) for one in naming),
+            answered_ns=min(one.answered_ns for one in naming),
+        )
+        for claim_id, naming in answers.items()
+    ]
+
+
+def _parse(claim_id: str) -> Claim | None:
+    """Read `event-epoch-sequence`."""
+    parts = claim_id.split("-")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):  # noqa: PLR2004
+        return None
+    return Claim(int(parts[1]), int(parts[2]))

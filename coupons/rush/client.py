@@ -1,0 +1,202 @@
+"""The users of a rush: each claims over HTTP, retries as a phone would, and follows its claim to the end.
+
+One asyncio loop with kept-alive connections. It knows only the API: what it sees goes into the history, and nothing
+here judges it.
+"""
+
+import asyncio
+import random
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from coupons.rush.history import Exchange, History, Kind
+
+# Answers after which a phone asks again; None is a time-out or a broken connection. All others are final, a 500
+# included: asking a broken server once more would only hide it.
+TRY_AGAIN = (None, 429, 502, 503, 504)
+ENDED = ("issued", "rejected")
+
+clock = time.perf_counter_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """A signed-in user."""
+
+    user_id: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How a phone behaves. Times in seconds."""
+
+    timeout: float = 5.0  # for one answer
+    tries: int = 10  # of one request, the first included
+    backoff: float = 0.2  # before the second try, doubled for each further one
+    backoff_max: float = 5.0
+    poll: float = 0.3  # before the first look at a claim, half as long again for each further one
+    poll_max: float = 3.0
+
+
+class Rush:
+    """N customers who rush one event. `run` once; `tally` counts how far it is.
+
+    `duplicates` more requests are sent by the first of them at the same moment as their own: double clicks, in turn
+    under the same Idempotency-Key and under another one. `seed` decides in which order the customers come.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        event_id: int,
+        customers: Sequence[Customer],
+        history: History,
+        concurrency: int = 200,
+        duplicates: int = 0,
+        seed: int = 1,
+        manners: Manners | None = None,
+    ) -> None:
+        self._url = URL(f"{url.rstrip('/')}/api/v1/events/{event_id}/claims")
+        self._history = history
+        self._manners = manners or Manners()
+        self._random = random.Random(seed)  # noqa: S311 - an order that can be had again, not a secret
+        self._requests = self._plan(customers, duplicates)
+        # Polls have lanes of their own: following what is accepted must not hold up the rush, nor the reverse.
+        self._lanes: dict[Kind, asyncio.Semaphore] = {
+            "claim": asyncio.Semaphore(concurrency),
+            "poll": asyncio.Semaphore(max(1, concurrency // 4)),
+        }
+        self._connections = concurrency + max(1, concurrency // 4)
+        self._session: aiohttp.ClientSession
+        self._following: dict[str, asyncio.Task[None]] = {}
+        self.tally: Counter[str] = Counter(requests=len(self._requests))
+
+    async def run(self, *, follow_for: float = 60.0) -> None:
+        """Send all requests, then go on following the accepted claims for at most `follow_for` seconds."""
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=600),
+            timeout=aiohttp.ClientTimeout(total=self._manners.timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept": "application/json", "User-Agent": "seonchak-rush"},
+        ) as self._session:
+            async with asyncio.TaskGroup() as rush:
+                for customer, key in self._requests:
+                    rush.create_task(self._claim(customer, key))
+            if self._following:
+                _, late = await asyncio.wait(self._following.values(), timeout=follow_for)
+                for task in late:
+                    task.cancel()  # whether a claim should have ended by now is the checker's to say
+                await asyncio.gather(*self._following.values(), return_exceptions=True)
+
+    def _plan(self, customers: Sequence[Customer], duplicates: int) -> list[tuple[Customer, str]]:
+        # The keys are new in each rush: an old one would get the answer of the rush before.
+        name = secrets.token_hex(6)
+        order = self._random.sample(list(customers), len(customers))
+        keys = [[f"{name}-{customer.user_id}"] for customer in order]
+        for number in range(duplicates):
+            mine = keys[number % len(keys)]
+            mine.append(mine[0] if number % 2 == 0 else f"{mine[0]}-{number}")
+        return [(customer, key) for customer, each in zip(order, keys, strict=True) for key in each]
+
+    async def _claim(self, customer: Customer, key: str) -> None:
+        """Ask until there is an answer that is final, or all tries are used up."""
+        headers = {"Authorization": f"Bearer {customer.token}", "Idempotency-Key": key}
+        for attempt in range(1, self._manners.tries + 1):
+            exchange, retry_after = await self._ask(customer, "claim", self._url, headers, key=key, attempt=attempt)
+            self.tally[_kind_of(exchange)] += 1
+            if exchange.claim_id:
+                self._follow(customer, exchange.claim_id)
+            if exchange.status not in TRY_AGAIN:
+                break
+            if attempt < self._manners.tries:
+                await asyncio.sleep(self._pause(attempt, retry_after))
+        self.tally["done"] += 1
+
+    def _follow(self, customer: Customer, claim_id: str) -> None:
+        if claim_id not in self._following:
+            self._following[claim_id] = asyncio.create_task(self._poll(customer, claim_id))
+
+    async def _poll(self, customer: Customer, claim_id: str) -> None:
+        """Look at the claim, ever more seldom, until it is issued or rejected."""
+        headers = {"Authorization": f"Bearer {customer.token}"}
+        url = self._url / claim_id
+        interval, attempt, ended = self._manners.poll, 0, False
+        while not ended:
+            attempt += 1
+            await asyncio.sleep(interval * self._random.uniform(0.5, 1.5))
+            exchange, retry_after = await self._ask(customer, "poll", url, headers, attempt=attempt)
+            interval = max(retry_after, min(self._manners.poll_max, interval * 1.5))
+            ended = exchange.state in ENDED
+        self.tally["ended"] += 1
+
+    async def _ask(
+        self, customer: Customer, kind: Kind, url: URL, headers: dict[str, str], *, attempt: int, key: str = ""
+    ) -> tuple[Exchange, float]:
+        """Send one request; what came of it, and the seconds after which the server wants to be asked again."""
+        status, retry_after, answer = None, 0.0, {}
+        async with self._lanes[kind]:
+            asked = clock()
+            try:
+                method = "POST" if kind == "claim" else "GET"
+                async with self._session.request(method, url, headers=headers) as response:
+                    body = await response.read()
+                    status, retry_after = response.status, _seconds(response.headers.get("Retry-After", ""))
+                    answer = _document(body)
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                pass  # no whole answer: unknown
+            answered = clock()
+        claim = answer.get("claim", answer)
+        exchange = Exchange(
+            user_id=customer.user_id,
+            kind=kind,
+            key=key,
+            attempt=attempt,
+            asked_ns=asked,
+            answered_ns=answered,
+            status=status,
+            code=answer.get("code", ""),
+            claim_id=claim.get("id", ""),
+            sequence=claim.get("sequence", 0),
+            state=claim.get("status", "") if "id" in claim else "",  # a problem's `status` is HTTP's
+            reason=claim.get("reason") or "",
+        )
+        self._history.add(exchange)
+        return exchange, retry_after
+
+    def _pause(self, attempt: int, retry_after: float) -> float:
+        """Seconds before the next try: as the server asks, and spread, so that those refused together come apart."""
+        backoff = min(self._manners.backoff_max, self._manners.backoff * 2.0 ** (attempt - 1))
+        return retry_after + backoff * self._random.uniform(0.5, 1.0)
+
+
+def _kind_of(exchange: Exchange) -> str:
+    if exchange.accepted:
+        return "accepted"
+    return exchange.code or (f"http {exchange.status}" if exchange.status else "unknown")
+
+
+def _seconds(retry_after: str) -> float:
+    """A `Retry-After` in seconds; 0 where there is none or it is a date, which our server never sends."""
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        return 0.0
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    """The answer's JSON object; empty for anything else, such as a proxy's page."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,73 @@
+"""What the checker needs from the database, and from the stock where it is loaded."""
+
+import time
+from datetime import datetime
+
+from django.db.models import Max
+
+from coupons.models import Coupon, FailedClaim
+from coupons.rush.checker import Claim, CouponRow, Database, FailedRow
+from events import stock
+from events.errors import Unavailable
+from events.models import Event
+from events.stock import Level
+
+LOOK_EVERY = 0.2  # seconds
+
+
+def issued_claims(event_id: int) -> frozenset[Claim]:
+    """The claims that have their coupon now."""
+    return frozenset(Claim(*one) for one in Coupon.objects.filter(event_id=event_id).values_list("epoch", "sequence"))
+
+
+def read(event_id: int, *, before: frozenset[Claim]) -> Database:
+    """The event as it is now. `before`: what `issued_claims` said before the rush."""
+    event = Event.objects.get(pk=event_id)
+    coupons = Coupon.objects.filter(event_id=event_id).order_by("epoch", "sequence")
+    failed = FailedClaim.objects.filter(event_id=event_id).order_by("epoch", "sequence")
+    level = level_of(event_id)
+    return Database(
+        quantity=event.quantity,
+        issued=event.issued,
+        per_user_limit=event.per_user_limit,
+        coupons=[
+            CouponRow(user_id, Claim(epoch, sequence))
+            for user_id, epoch, sequence in coupons.values_list("user_id", "epoch", "sequence")
+        ],
+        failed=[
+            FailedRow(user_id, Claim(epoch, sequence), status, reason)
+            for user_id, epoch, sequence, status, reason in failed.values_list(
+                "user_id", "epoch", "sequence", "status", "reason"
+            )
+        ],
+        before=before,
+        stock=level.stock if level and level.epoch else None,
+        backlog=level.backlog if level else 0,
+    )
+
+
+def level_of(event_id: int) -> Level | None:
+    """The stock of the event now; None where it cannot be asked."""
+    try:
+        return stock.keeper().levels([event_id])[event_id]
+    except Unavailable:
+        return None
+
+
+def wait_until_drained(event_id: int, *, seconds: float) -> bool:
+    """Wait until nothing is left in the event's claim log, at most `seconds`; whether it is so."""
+    deadline = time.monotonic() + seconds
+    while True:
+        level = level_of(event_id)
+        if level is not None and not level.backlog:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(LOOK_EVERY)
+
+
+def last_issued_at(event_id: int, *, since: datetime) -> datetime | None:
+    """When the last coupon was issued; None where there is none from after `since`."""
+    issued = Coupon.objects.filter(event_id=event_id, issued_at__gte=since)
+    last: datetime | None = issued.aggregate(last=Max("issued_at"))["last"]
+    return last

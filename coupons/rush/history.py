@@ -81,6 +81,3 @@ class History:
 
     def __iter__(self) -> Iterator[Exchange]:
         return iter(self._exchanges)
-
-    def __len__(self) -> int:
-        return len(self._exchanges)

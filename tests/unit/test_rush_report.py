@@ -1,0 +1,96 @@
+"""The numbers of a rush and how they are told."""
+
+import asyncio
+from collections import Counter
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from coupons.rush import report
+from coupons.rush.checker import Verdict
+from coupons.rush.history import Exchange
+
+SECOND = 1_000_000_000
+VERDICTS = [Verdict(f"P{n}", True, "as promised", {"coupons": 100}) for n in range(1, 8)]
+
+
+def exchange(asked, answered, status=202, *, kind="claim", claim_id="", code=""):
+    return Exchange(
+        user_id=1, kind=kind, key="k", attempt=1, asked_ns=int(asked * SECOND), answered_ns=int(answered * SECOND),
+        status=status, claim_id=claim_id, code=code,
+    )  # fmt: skip
+
+
+def test_claims_are_counted_once_and_timed_until_the_last_was_first_promised():
+    numbers = report.measure([
+        exchange(10, 11, claim_id="7-1-1"),
+        exchange(10, 12, claim_id="7-1-2"),
+        exchange(13, 14, claim_id="7-1-1"),
+        exchange(14, 15, 409, code="sold_out"),
+        exchange(14, 20, None),
+        exchange(15, 16, 200, kind="poll", claim_id="7-1-1"),
+    ])  # fmt: skip
+    assert numbers.answers == {
+        "202 accepted": 2, "202 accepted (again)": 1, "409 sold_out": 1, "unknown (no answer)": 1,
+    }  # fmt: skip
+    assert (numbers.requests, numbers.polls, numbers.claims) == (5, 1, 2)
+    assert numbers.seconds == 10
+    assert numbers.requests_per_second == pytest.approx(0.4), "what was not answered is not counted"
+    assert numbers.claims_per_second == pytest.approx(1.0)
+    assert (numbers.p50, numbers.p99) == (1000, 2000), "nor does it have a latency"
+
+
+def test_a_rush_without_requests_has_numbers():
+    numbers = report.measure([])
+    assert (numbers.requests, numbers.requests_per_second, numbers.claims_per_second, numbers.p99) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("percent", "value"), [(0, 1), (50, 50), (95, 95), (99, 99), (100, 100)])
+def test_percentiles_are_by_nearest_rank(percent, value):
+    assert report.percentile(list(range(1, 101)), percent) == value
+
+
+def test_the_last_line_is_the_verdict():
+    kept = report.verdict_line(VERDICTS, quantity=100, limit=1)
+    assert kept == "VERDICT: kept — 100 of 100 issued, one each, in order, none lost"
+    broken = [Verdict(one.promise, one.promise not in ("P2", "P6"), one.text, one.numbers) for one in VERDICTS]
+    assert report.verdict_line(broken, quantity=100, limit=1) == "VERDICT: broken — P2, P6 (100 of 100 issued)"
+
+
+def test_the_report_has_a_line_for_each_promise():
+    text = StringIO()
+    verdicts = [*VERDICTS[:6], Verdict("P7", False, "two units are nowhere")]
+    numbers = report.measure([exchange(1, 2, claim_id="7-1-1")], last_issued_after=2.5)
+    report.show(Console(file=text, width=100), numbers, verdicts, quantity=100, limit=1)
+    lines = text.getvalue().splitlines()
+    assert "✔ P1 as promised" in lines
+    assert "✘ P7 two units are nowhere" in lines
+    assert lines[-1].startswith("VERDICT: broken")
+    assert "issued 2.50 s after the start" in text.getvalue()
+
+
+def test_progress_is_a_line_every_few_seconds_where_there_is_no_terminal():
+    text = StringIO()
+
+    async def look() -> None:
+        tally = Counter(requests=10_000, done=1200, sold_out=1100)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(report.watch(tally, Console(file=text, width=200), line_every=0.01), 0.1)
+
+    asyncio.run(look())
+    lines = text.getvalue().splitlines()
+    assert len(lines) > 1
+    assert set(lines) == {"1,200 of 10,000 done: 1,100 sold_out"}
+
+
+def test_progress_is_a_bar_in_a_terminal():
+    text = StringIO()
+
+    async def look() -> None:
+        console = Console(file=text, width=200, force_terminal=True)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(report.watch(Counter(requests=10, done=5), console), 0.1)
+
+    asyncio.run(look())
+    assert "5 of 10 done" in text.getvalue()

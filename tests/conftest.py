@@ -9,7 +9,7 @@ from coupons.stock.store import StockStore, bulk_store
 from events import services
 from events.catalogue import catalogue
 from events.models import Event
-from tests.factories import EventFactory
+from tests.factories import make_event
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,6 @@ def sale(transactional_db: None) -> Callable[..., Event]:
     """Make and publish a sale: `sale(quantity=5)`."""
 
     def make(**fields: object) -> Event:
-        return services.publish(event_id=EventFactory(**fields).id)
+        return services.publish(event_id=make_event(**fields).id)
 
     return make

@@ -1,9 +1,11 @@
 """Rows for tests."""
 
 from datetime import timedelta
+from typing import Any, cast
 
 import factory
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from events.models import Event
@@ -30,3 +32,19 @@ class EventFactory(factory.django.DjangoModelFactory):
     opens_at = factory.LazyFunction(lambda: timezone.now() - timedelta(minutes=1))
     closes_at = factory.LazyFunction(lambda: timezone.now() + timedelta(hours=1))
     quantity = 10
+
+
+def make_user(**fields: Any) -> User:
+    """A customer in the database."""
+    return cast("User", UserFactory.create(**fields))
+
+
+def make_event(**fields: Any) -> Event:
+    """A draft in the database."""
+    return cast("Event", EventFactory.create(**fields))
+
+
+def make_users(number: int) -> list[int]:
+    """So many customers, in one statement; their ids."""
+    users = get_user_model().objects.bulk_create(UserFactory.build_batch(number))
+    return [user.pk for user in users]

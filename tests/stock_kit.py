@@ -47,7 +47,7 @@ def everything(client: Redis) -> dict[str, Any]:
             case "list":
                 content = client.lrange(key, 0, -1)
             case _:
-                raise AssertionError(f"a key of type {kind}: {key}")
+                raise AssertionError(f"a key of a type that nothing here has: {key}")
         found[key] = (kind, content)
     return found
 

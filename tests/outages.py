@@ -1,0 +1,47 @@
+"""Servers that are away, for tests: they refuse, or take connections and never answer."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from django.conf import settings
+from django.db import OperationalError
+from django.db.backends.utils import CursorWrapper
+from django.test import override_settings
+
+from config.embedded import free_port
+from coupons.stock import store as stores
+
+
+@contextmanager
+def stock_at(url: str) -> Iterator[None]:
+    """The stock at another address, reached with the timeouts and the retries of the settings."""
+    caches: dict[str, Any] = dict(settings.CACHES)
+    for alias in ("stock", "stock_bulk"):
+        caches[alias] = {**caches[alias], "LOCATION": url}
+    with override_settings(CACHES=caches), patch.dict(stores._stores, clear=True):
+        yield
+
+
+@contextmanager
+def no_redis() -> Iterator[None]:
+    """Nobody listens where the stock should be."""
+    with stock_at(f"redis://127.0.0.1:{free_port()}/0"):
+        yield
+
+
+@contextmanager
+def silent_server() -> Iterator[socket.socket]:
+    """A server on the loopback address that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        yield listener
+
+
+@contextmanager
+def no_database() -> Iterator[None]:
+    """Every statement of this process fails as it does when the connection is gone."""
+    with patch.object(CursorWrapper, "execute", side_effect=OperationalError("the server is away")):
+        yield

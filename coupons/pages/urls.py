@@ -1,0 +1,13 @@
+"""URLs of the pages of claims and coupons."""
+
+from django.urls import path
+
+from coupons.pages import views
+
+app_name = "coupon_pages"
+
+urlpatterns = [
+    path("events/<slug:slug>/claim", views.claim, name="claim"),
+    path("events/<slug:slug>/claims/<str:claim_id>", views.claim_result, name="claim_result"),
+    path("coupons", views.coupons, name="coupons"),
+]

@@ -1,0 +1,57 @@
+"""Claim by a form, see what becomes of the claim, see all coupons."""
+
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from coupons import selectors, services
+from events.errors import Refusal
+from events.pages.frame import page, refused
+from events.pages.shown import find
+
+COUPONS_A_PAGE = 50
+KEY_LENGTH = 200
+
+
+@page
+@never_cache
+def claim(request: HttpRequest, slug: str) -> HttpResponse:
+    """Claim for the signed-in user, then show the claim. Whoever comes here any other way is led to the sale."""
+    event = find(slug)
+    address = reverse("event_pages:event", args=[slug])
+    if request.method != "POST":
+        return redirect(address)
+    if not request.user.is_authenticated:
+        return redirect_to_login(address)
+    key = request.POST.get("key", "")[:KEY_LENGTH]
+    try:
+        claimed = services.claim(event_id=event.pk, user_id=request.user.pk, idempotency_key=key)
+    except Refusal as refusal:
+        return refused(request, refusal, event=event, key=key)
+    return redirect("coupon_pages:claim_result", slug, str(claimed.claim.id))
+
+
+@page
+@never_cache
+@require_safe
+@login_required
+def claim_result(request: HttpRequest, slug: str, claim_id: str) -> HttpResponse:
+    """A claim of the signed-in user: pending, issued with its code, or rejected with the reason."""
+    event = find(slug)
+    claim = selectors.claim_of(event_id=event.pk, user_id=request.user.pk, claim_id=claim_id)  # type: ignore[arg-type]
+    return render(request, "pages/claim.html", {"event": event, "claim": claim})
+
+
+@page
+@never_cache
+@require_safe
+@login_required
+def coupons(request: HttpRequest) -> HttpResponse:
+    """All coupons of the signed-in user, newest first."""
+    pages = Paginator(selectors.coupons_of(request.user.pk), COUPONS_A_PAGE)  # type: ignore[arg-type]
+    return render(request, "pages/coupons.html", {"page": pages.get_page(request.GET.get("page"))})

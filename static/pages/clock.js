@@ -1,0 +1,25 @@
+// The server's clock, as well as it can be known from here.
+//
+// A time of the server is old by the way it took to us, so each one sets a lower bound, and the greatest bound is the
+// best. The local measure is `performance.now()`, which nobody can set wrong.
+
+let offset = -Infinity;
+
+/** Learn from a time of the server, in milliseconds, that has arrived just now. */
+export function learn(serverTime) {
+  offset = Math.max(offset, serverTime - performance.now());
+}
+
+/** The server's time now, in milliseconds. */
+export function serverNow() {
+  return performance.now() + offset;
+}
+
+/** A span in milliseconds as text: "2 d 03:04:05". */
+export function spell(milliseconds) {
+  const seconds = Math.max(0, Math.ceil(milliseconds / 1000));
+  const two = (number) => String(number).padStart(2, "0");
+  const days = Math.floor(seconds / 86400);
+  const clock = [Math.floor((seconds % 86400) / 3600), Math.floor((seconds % 3600) / 60), seconds % 60].map(two).join(":");
+  return days ? `${days} d ${clock}` : clock;
+}

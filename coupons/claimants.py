@@ -99,11 +99,9 @@ def _mend(event_id: int, kind: Reconciliation.Kind, suspects: list[Holding], sto
         entries = [one.entry for one in suspects]
         logged = store.in_log(event_id, [entry.entry_id for entry in entries])
         issued, failed = rows.existing(event_id, entries), failures.of(event_id, entries)
-        gone = [
-            entry for entry in entries if entry.entry_id not in logged and (entry.epoch, entry.sequence) not in issued
-        ]
+        gone = [entry for entry in entries if entry.entry_id not in logged and entry not in issued]
         for entry in gone:
-            if (entry.epoch, entry.sequence) not in failed:
+            if entry not in failed or failed[entry].status == FailedClaim.Status.RETRYING:
                 failures.reject(event_id, entry, FailedClaim.Reason.LOST)
     # After the commit, as when draining: the database says why before Redis forgets.
     for entry in gone:
@@ -111,14 +109,8 @@ def _mend(event_id: int, kind: Reconciliation.Kind, suspects: list[Holding], sto
 
 
 def _without_row(event_id: int, holdings: list[Holding]) -> list[Holding]:
-    entries = [one.entry for one in holdings]
-    issued = rows.existing(event_id, entries)
-    retrying = {
-        claim
-        for claim, failed in failures.of(event_id, entries).items()
-        if failed.status in (FailedClaim.Status.RETRYING, FailedClaim.Status.ISSUED)
-    }
-    return [one for one in holdings if (one.claim.epoch, one.claim.sequence) not in issued | retrying]
+    issued = rows.existing(event_id, [one.entry for one in holdings])
+    return [one for one in holdings if one.entry not in issued]
 
 
 def _coupons(event_id: int) -> Iterator[list[Holding]]:

@@ -1,16 +1,15 @@
 """Claims that could not be issued: noted, tried again, given up, told to their owner."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import datetime, timedelta
 
 import structlog
 from django.db import Error as DatabaseError
-from django.db.models import Q
 from django.utils import timezone
 
 from coupons import metrics, rows
 from coupons.models import FailedClaim
-from coupons.stock.records import LogEntry, instant
+from coupons.stock.records import LogEntry, instant, milliseconds
 
 log = structlog.get_logger(__name__)
 
@@ -20,18 +19,18 @@ RETRY_AFTER = (1, 2, 4)
 Status = FailedClaim.Status
 
 
-def of(event_id: int, entries: Sequence[LogEntry]) -> dict[rows.Claim, FailedClaim]:
-    """The failed claims among the entries, by epoch and sequence."""
-    wanted = {(entry.epoch, entry.sequence) for entry in entries}
-    found = FailedClaim.objects.filter(event_id=event_id, sequence__in=[sequence for _, sequence in wanted])
-    return {(one.epoch, one.sequence): one for one in found if (one.epoch, one.sequence) in wanted}
+def of(event_id: int, entries: Sequence[LogEntry]) -> dict[LogEntry, FailedClaim]:
+    """The failed claims among the entries."""
+    wanted = {_name(entry): entry for entry in entries}
+    found = FailedClaim.objects.filter(event_id=event_id, sequence__in={entry.sequence for entry in entries})
+    return {wanted[_name(one)]: one for one in found if _name(one) in wanted}
 
 
 def note(event_id: int, entry: LogEntry, error: DatabaseError, now: datetime) -> bool:
     """Note that the database refused the entry; True when that was the last attempt and the claim is rejected."""
     failed = _get_or_new(event_id, entry)
     failed.reason = FailedClaim.Reason.ERROR
-    failed.error = _name(error)
+    failed.error = _what_it_said(error)
     if failed.attempts < len(RETRY_AFTER):
         failed.next_attempt_at = now + timedelta(seconds=RETRY_AFTER[failed.attempts])
         failed.attempts += 1
@@ -50,23 +49,35 @@ def reject(event_id: int, entry: LogEntry, reason: FailedClaim.Reason) -> None:
     _reject(failed, entry, timezone.now())
 
 
-def mark_issued(event_id: int, claims: Sequence[rows.Claim]) -> None:
+def reject_lost(event_id: int, logged: Set[LogEntry]) -> None:
+    """End the claims that were to be tried again and are not in the claim log any more: nobody would try them."""
+    for failed in FailedClaim.objects.filter(event_id=event_id, status=Status.RETRYING):
+        entry = LogEntry(failed.epoch, failed.sequence, failed.user_id, failed.ordinal, milliseconds(failed.claimed_at))
+        if entry not in logged:
+            reject(event_id, entry, FailedClaim.Reason.LOST)
+
+
+def mark_issued(event_id: int, entries: Sequence[LogEntry]) -> None:
     """Note of those that failed before that they are issued after all."""
-    if not claims:
-        return
-    retrying = FailedClaim.objects.filter(event_id=event_id, status=Status.RETRYING)
-    mended = set(claims)
-    for failed in retrying:
-        if (failed.epoch, failed.sequence) in mended:
-            failed.status, failed.next_attempt_at = Status.ISSUED, None
-            failed.save()
+    for failed in of(event_id, entries).values():
+        failed.status, failed.next_attempt_at = Status.ISSUED, None
+        failed.save()
 
 
 def _get_or_new(event_id: int, entry: LogEntry) -> FailedClaim:
-    claim = {"event_id": event_id, "epoch": entry.epoch, "sequence": entry.sequence}
-    return FailedClaim.objects.filter(Q(**claim)).first() or FailedClaim(
-        **claim, user_id=entry.user_id, ordinal=entry.ordinal, claimed_at=instant(entry.claimed_ms)
+    return of(event_id, [entry]).get(entry) or FailedClaim(
+        event_id=event_id,
+        epoch=entry.epoch,
+        sequence=entry.sequence,
+        user_id=entry.user_id,
+        ordinal=entry.ordinal,
+        claimed_at=instant(entry.claimed_ms),
     )
+
+
+def _name(claim: LogEntry | FailedClaim) -> tuple[int, int, int]:
+    """A claim, and whose it is: a Redis that was rolled back gives a number again, to somebody else."""
+    return claim.epoch, claim.sequence, claim.user_id
 
 
 def _reject(failed: FailedClaim, entry: LogEntry, now: datetime) -> None:
@@ -77,7 +88,7 @@ def _reject(failed: FailedClaim, entry: LogEntry, now: datetime) -> None:
     log.warning("claim_rejected", claim_id=str(failed.claim_id), reason=failed.reason)
 
 
-def _name(error: DatabaseError) -> str:
+def _what_it_said(error: DatabaseError) -> str:
     """The kind of the error and the constraint it met: the full text may quote the row."""
     cause = error.__cause__
     diagnostics = getattr(cause, "diag", None)

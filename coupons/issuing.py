@@ -119,7 +119,7 @@ def _without_failed(event_id: int, entries: Sequence[LogEntry], outcome: Outcome
     failed = failures.of(event_id, entries)
     pending = []
     for entry in entries:
-        earlier = failed.get((entry.epoch, entry.sequence))
+        earlier = failed.get(entry)
         if earlier is None:
             pending.append(entry)
         elif earlier.status != FailedClaim.Status.RETRYING:
@@ -133,11 +133,10 @@ def _pass_over_known(event_id: int, entries: Sequence[LogEntry], outcome: Outcom
     issued = rows.existing(event_id, entries)
     failed = failures.of(event_id, entries)
     for entry in entries:
-        claim = (entry.epoch, entry.sequence)
-        if claim in issued:
+        if entry in issued:
             outcome.settled.append(entry)
-        elif claim in failed and failed[claim].status != FailedClaim.Status.RETRYING:
-            _finish_failed(entry, failed[claim], outcome)
+        elif entry in failed and failed[entry].status != FailedClaim.Status.RETRYING:
+            _finish_failed(entry, failed[entry], outcome)
 
 
 def _finish_failed(entry: LogEntry, failed: FailedClaim, outcome: Outcome) -> None:
@@ -150,7 +149,7 @@ def _finish_failed(entry: LogEntry, failed: FailedClaim, outcome: Outcome) -> No
 def _reject_surplus(event_id: int, pending: Sequence[LogEntry], outcome: Outcome) -> None:
     issued = rows.existing(event_id, pending)
     for entry in pending:
-        if (entry.epoch, entry.sequence) in issued:
+        if entry in issued:
             outcome.settled.append(entry)
         else:
             failures.reject(event_id, entry, Reason.STOCK_EXHAUSTED)
@@ -178,17 +177,18 @@ def _insert(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: d
     written = rows.insert_coupons(event_id, entries, now)
     count_issued(event_id, len(written))
     rows.notify_issued(event_id, written, now)
-    failures.mark_issued(event_id, written)
-
     fresh = set(written)
+    issued = [entry for entry in entries if (entry.epoch, entry.sequence) in fresh]
+    failures.mark_issued(event_id, issued)
+
     rest = [entry for entry in entries if (entry.epoch, entry.sequence) not in fresh]
     known = rows.existing(event_id, rest)  # an earlier run wrote them and did not come to settle them
-    refused = [entry for entry in rest if (entry.epoch, entry.sequence) not in known]
+    refused = [entry for entry in rest if entry not in known]
     for entry in refused:
         failures.reject(event_id, entry, Reason.ALREADY_CLAIMED)
     # Last, so that a batch that is rolled back leaves no trace in the outcome.
-    outcome.issued += [entry for entry in entries if (entry.epoch, entry.sequence) in fresh]
-    outcome.settled += [entry for entry in entries if (entry.epoch, entry.sequence) in fresh | known]
+    outcome.issued += issued
+    outcome.settled += [*issued, *known]
     outcome.released += [(entry, True) for entry in refused]
     return len(written)
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 from django.db.models import Max
 
+from coupons import failures
 from coupons.issuing import settle_leftovers
 from coupons.models import Coupon, FailedClaim
 from coupons.stock.codes import LoadCode
-from coupons.stock.records import HeldClaim, Window, milliseconds
+from coupons.stock.records import HeldClaim, LogEntry, Window, milliseconds
 from coupons.stock.store import StockStore
 from events.models import Event
 
@@ -34,14 +35,15 @@ def load(event: Event, store: StockStore) -> int:
     """
     store.unload(event.id)
     settle_leftovers(event.id, store)
-    held, last_logged = _held(event, store)
+    held, logged = _held(event, store)
+    failures.reject_lost(event.id, logged)
     event.epoch += 1
     event.save(update_fields=["epoch", "status", "updated_at"])
     code, stock = store.load(
         event.id,
         epoch=event.epoch,
         available=event.quantity - event.issued,
-        sequence=max(last_logged, highest_sequence(event.id)),
+        sequence=max(highest_sequence(event.id), *(entry.sequence for entry in logged), 0),
         window=window_of(event),
         claimants=held.items(),
     )
@@ -59,10 +61,10 @@ def highest_sequence(event_id: int) -> int:
     return max(numbers)
 
 
-def _held(event: Event, store: StockStore) -> tuple[dict[int, list[HeldClaim]], int]:
-    """Who holds what, by the coupons and the claim log together; and the highest sequence in the log."""
+def _held(event: Event, store: StockStore) -> tuple[dict[int, list[HeldClaim]], set[LogEntry]]:
+    """Who holds what, by the coupons and the claim log together; and what is in the log."""
     held: dict[int, list[HeldClaim]] = {}
-    last = 0
+    logged: set[LogEntry] = set()
     for user_id, claim in _coupons(event.id):
         held.setdefault(user_id, []).append(claim)
     after = None
@@ -71,9 +73,9 @@ def _held(event: Event, store: StockStore) -> tuple[dict[int, list[HeldClaim]], 
             held.setdefault(entry.user_id, []).append(
                 HeldClaim(entry.ordinal, entry.epoch, entry.sequence, entry.claimed_ms)
             )
-            last = max(last, entry.sequence)
+            logged.add(entry)
         after = entries[-1].entry_id
-    return held, last
+    return held, logged
 
 
 def _coupons(event_id: int) -> Iterator[tuple[int, HeldClaim]]:

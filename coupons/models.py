@@ -101,7 +101,8 @@ class FailedClaim(models.Model):
     class Meta:
         ordering = ["-created_at", "-id"]
         constraints = [
-            models.UniqueConstraint(name="failed_claim_once_a_claim", fields=["event", "epoch", "sequence"]),
+            # With the user: a Redis that was rolled back gives a number again, to somebody else.
+            models.UniqueConstraint(name="failed_claim_once_a_claim", fields=["event", "epoch", "sequence", "user_id"]),
             models.CheckConstraint(
                 name="failed_claim_status_known",
                 condition=Q(status__in=["retrying", "rejected", "abandoned", "issued"]),

@@ -44,11 +44,13 @@ ON CONFLICT (key) DO NOTHING
 """
 
 EXISTING = """
-SELECT coupon.epoch, coupon.sequence FROM coupons_coupon AS coupon
-JOIN unnest(%(epochs)s::int[], %(sequences)s::bigint[]) AS claim (epoch, sequence)
-    ON coupon.epoch = claim.epoch AND coupon.sequence = claim.sequence
+SELECT claim.place FROM coupons_coupon AS coupon
+JOIN unnest(%(epochs)s::int[], %(sequences)s::bigint[], %(users)s::bigint[])
+    WITH ORDINALITY AS claim (epoch, sequence, user_id, place)
+    ON coupon.epoch = claim.epoch AND coupon.sequence = claim.sequence AND coupon.user_id = claim.user_id
 WHERE coupon.event_id = %(event_id)s
 """
+# The user is part of it: a Redis that was rolled back gives a number again, to somebody else.
 
 
 def insert_coupons(event_id: int, entries: Sequence[LogEntry], now: datetime) -> list[Claim]:
@@ -71,13 +73,17 @@ def insert_coupons(event_id: int, entries: Sequence[LogEntry], now: datetime) ->
         return written
 
 
-def existing(event_id: int, entries: Sequence[LogEntry]) -> set[Claim]:
+def existing(event_id: int, entries: Sequence[LogEntry]) -> set[LogEntry]:
     """Which of the entries have their coupon."""
     if not entries:
         return set()
+    users = [entry.user_id for entry in entries]
     with connection.cursor() as cursor:
-        cursor.execute(EXISTING, {"event_id": event_id, **_columns((entry.epoch, entry.sequence) for entry in entries)})
-        return set(cursor.fetchall())
+        cursor.execute(
+            EXISTING,
+            {"event_id": event_id, "users": users, **_columns((entry.epoch, entry.sequence) for entry in entries)},
+        )
+        return {entries[place - 1] for (place,) in cursor.fetchall()}
 
 
 def notify_issued(event_id: int, claims: Sequence[Claim], now: datetime) -> None:

@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-created_at', '-id'],
-                'constraints': [models.UniqueConstraint(fields=('event', 'epoch', 'sequence'), name='failed_claim_once_a_claim'), models.CheckConstraint(condition=models.Q(('status__in', ['retrying', 'rejected', 'abandoned', 'issued'])), name='failed_claim_status_known'), models.CheckConstraint(condition=models.Q(models.Q(('next_attempt_at__isnull', False), ('status', 'retrying')), models.Q(('status', 'retrying'), _negated=True), _connector='OR'), name='failed_claim_retrying_has_time')],
+                'constraints': [models.UniqueConstraint(fields=('event', 'epoch', 'sequence', 'user_id'), name='failed_claim_once_a_claim'), models.CheckConstraint(condition=models.Q(('status__in', ['retrying', 'rejected', 'abandoned', 'issued'])), name='failed_claim_status_known'), models.CheckConstraint(condition=models.Q(models.Q(('next_attempt_at__isnull', False), ('status', 'retrying')), models.Q(('status', 'retrying'), _negated=True), _connector='OR'), name='failed_claim_retrying_has_time')],
             },
         ),
         migrations.CreateModel(

@@ -1,0 +1,130 @@
+"""A whole rush: real web server and worker, real HTTP, the command's verdict."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from io import StringIO
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlsplit
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+from config.embedded import free_port
+from coupons.models import Coupon
+from events.models import Event
+from tests.factories import make_users
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_WITHIN = 30  # seconds
+
+Serve = Callable[..., str]
+
+
+@contextmanager
+def process(*arguments: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a module of Python until the end of the test."""
+    with subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, env=environment) as running:
+        try:
+            yield running
+        finally:
+            running.terminate()
+            try:
+                running.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                running.kill()
+
+
+@pytest.fixture
+def serve(transactional_db: None, tmp_path: Path) -> Iterator[Serve]:
+    """Start a web server on the test's database, and a worker with its beat unless told not to; the server's URL."""
+    with ExitStack() as stack:
+
+        def start(*, worker: bool = True) -> str:
+            database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
+            environment = os.environ | {"DATABASE_URL": database.geturl(), "BEAT_SCHEDULE_FILE": str(tmp_path / "beat")}
+            port = free_port()
+            web = ["granian", "config.wsgi:application", "--interface", "wsgi", "--host", "127.0.0.1"]
+            web += ["--port", str(port), "--blocking-threads", "4", "--backlog", "1024", "--no-log"]
+            running = stack.enter_context(process(*web, environment=environment))
+            if worker:
+                celery = ["celery", "-A", "config", "worker", "--pool", "solo", "--beat", "--loglevel", "ERROR"]
+                celery += ["--without-mingle", "--without-gossip"]
+                stack.enter_context(process(*celery, environment=environment))
+            url = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + READY_WITHIN
+            while True:
+                assert running.poll() is None
+                assert time.monotonic() < deadline
+                try:
+                    with urllib.request.urlopen(f"{url}/livez", timeout=2):  # noqa: S310 - our own URL
+                        return url
+                except URLError:
+                    time.sleep(0.05)
+
+        yield start
+
+
+def rush(event: Event, url: str, *arguments: str) -> tuple[list[str], int]:
+    """The lines that a rush prints, and its exit status."""
+    out = StringIO()
+    status = 0
+    try:
+        call_command("rush", f"--event={event.id}", f"--url={url}", *arguments, stdout=out)
+    except SystemExit as end:
+        status = int(str(end.code))
+    return out.getvalue().strip().splitlines(), status
+
+
+def test_a_rush_keeps_every_promise(sale, serve, tmp_path):
+    event, users = sale(quantity=40), make_users(300)
+    result, history = tmp_path / "rush.json", tmp_path / "history.jsonl"
+    lines, status = rush(
+        event, serve(), "--users=300", "--duplicates=60", "--concurrency=50", f"--json={result}", f"--history={history}"
+    )
+    assert lines[-1] == "VERDICT: kept — 40 of 40 issued, one each, in order, none lost", "\n".join(lines)
+    assert status == 0
+    assert [line[:4] for line in lines if line.startswith(("✔", "✘"))] == [f"✔ P{number}" for number in range(1, 8)]
+    assert set(Coupon.objects.values_list("user_id", flat=True)) <= set(users)
+    event.refresh_from_db()
+    assert event.issued == Coupon.objects.count() == 40
+
+    told = json.loads(result.read_bytes())
+    assert told["kept"]
+    assert [one["kept"] for one in told["verdicts"]] == [True] * 7
+    answers = told["numbers"]["answers"]
+    assert answers["202 accepted"] == told["numbers"]["claims"] == 40
+    # Those who click twice come first, so both answers to a repetition are met: the first again, and a refusal.
+    assert answers["202 accepted (again)"] > 0
+    assert answers["409 already_claimed"] > 0
+    assert sum(answers.values()) == told["numbers"]["requests"] >= 360
+    exchanges = [json.loads(line) for line in history.read_bytes().splitlines()]
+    assert len(exchanges) == told["numbers"]["requests"] + told["numbers"]["polls"]
+    assert {one["claim"] for one in exchanges if one.get("state") == "issued" and one["kind"] == "poll"} == {
+        str(coupon.claim_id) for coupon in Coupon.objects.all()
+    }
+
+
+def test_a_broken_promise_ends_the_rush_with_1(sale, serve):
+    event = sale(quantity=5)
+    make_users(20)
+    Event.objects.filter(pk=event.id).update(issued=1)  # a coupon that is not there: the last claim finds none left
+    lines, status = rush(event, serve(), "--users=20")
+    assert status == 1
+    assert lines[-1] == "VERDICT: broken — P1, P7 (4 of 5 issued)", "\n".join(lines)
+
+
+def test_claims_that_nobody_issues_are_told_as_lost(sale, serve, capsys):
+    event = sale(quantity=5)
+    make_users(20)
+    lines, status = rush(event, serve(worker=False), "--users=20", "--drain-timeout=1")
+    assert status == 1
+    assert lines[-1] == "VERDICT: broken — P3, P7 (0 of 5 issued)", "\n".join(lines)
+    assert "is a worker running?" in capsys.readouterr().err

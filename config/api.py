@@ -1,10 +1,116 @@
-"""What all views of the REST API share: who asks, in which form, and how pages are cut."""
+"""What all views of the REST API share: how answers are chosen and written, how bodies are read, how pages are cut.
 
-from rest_framework import pagination
+Named in `REST_FRAMEWORK`, never imported by the apps. Everything here is on the claim path, and lean for that reason.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any
+
+import orjson
+from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.metadata import BaseMetadata
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.pagination import PageNumberPagination as BasePagination
+from rest_framework.parsers import JSONParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # which loads this module for its settings
+
+JSON = "application/json"
 
 
-class PageNumberPagination(pagination.PageNumberPagination):
-    """Pages of 50, up to 200 by `page_size`."""
+def dumps(data: Any) -> bytes:
+    """`data` as JSON, moments as ISO 8601 in UTC with milliseconds."""
+    return orjson.dumps(data, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(value)
+
+
+class OrjsonRenderer(BaseRenderer):
+    """JSON by orjson; `None` is an empty body."""
+
+    media_type = JSON
+    format = "json"
+    charset = None  # JSON is UTF-8 and says so by itself
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:  # noqa: ARG002
+        """The body."""
+        return b"" if data is None else dumps(data)
+
+
+class OrjsonParser(JSONParser):
+    """JSON by orjson: strict, and unlike the standard library's not to be exhausted by ten thousand brackets."""
+
+    def parse(self, stream: IO[Any], media_type: str | None = None, parser_context: Any = None) -> Any:  # noqa: ARG002
+        """The value; `ParseError` for what is not JSON."""
+        try:
+            return orjson.loads(stream.read())
+        except orjson.JSONDecodeError as error:
+            raise ParseError(f"The body is not JSON: {error}.") from error
+
+
+class JsonNegotiation(DefaultContentNegotiation):
+    """The framework's choice, with a short cut for who accepts JSON: nearly everybody."""
+
+    def select_renderer(
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        """The first renderer where it writes JSON and JSON will do; otherwise by the framework's rules."""
+        first = next(iter(renderers))
+        if first.media_type == JSON and _takes_json(request.META.get("HTTP_ACCEPT")):
+            return first, JSON
+        chosen: tuple[BaseRenderer, str] = super().select_renderer(request, renderers, format_suffix)
+        return chosen
+
+
+def _takes_json(accept: str | None) -> bool:
+    if not accept or accept in {"*/*", JSON}:
+        return True
+    return any(part.split(";", 1)[0].strip() in {"*/*", JSON} for part in accept.split(","))
+
+
+class NoMetadata(BaseMetadata):
+    """OPTIONS answers with the `Allow` header and an empty body: the schema tells the rest."""
+
+    def determine_metadata(self, request: Request, view: "APIView") -> None:
+        """Nothing."""
+
+
+class PageNumberPagination(BasePagination):
+    """Pages of 50, up to 200 by `page_size`. What is no number is refused, not passed over."""
 
     page_size_query_param = "page_size"
     max_page_size = 200
+    last_page_strings = ()
+
+    def get_page_size(self, request: Request) -> int | None:
+        """The size asked for, from 1 to 200."""
+        return self._number(request, "page_size", self.page_size, high=self.max_page_size)
+
+    def get_page_number(self, request: Request, paginator: Any) -> int:  # noqa: ARG002
+        """The page asked for, from 1; the paginator says whether there is one."""
+        return self._number(request, self.page_query_param, 1) or 1
+
+    def get_schema_operation_parameters(self, view: "APIView") -> list[dict[str, Any]]:
+        """The two query parameters, with their bounds."""
+        page, size = super().get_schema_operation_parameters(view)
+        page["schema"] |= {"minimum": 1, "default": 1}
+        size["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
+        return [page, size]
+
+    @staticmethod
+    def _number(request: Request, name: str, default: int | None, high: int | None = None) -> int | None:
+        raw = request.query_params.get(name)
+        if raw is None:
+            return default
+        number = int(raw) if raw.isascii() and raw.isdigit() and len(raw) <= 18 else 0  # noqa: PLR2004
+        if number < 1 or (high and number > high):
+            raise ValidationError({name: [f"A whole number from 1 to {high}." if high else "A whole number from 1."]})
+        return number

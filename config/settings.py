@@ -5,6 +5,7 @@ environment wins; what is not is read from `.seonchak/env`, which `make run` and
 """
 
 import os
+import re
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -64,6 +65,13 @@ def _flag(name: str, *, default: bool) -> bool:
     if raw not in {"true", "false", "1", "0", "yes", "no", "on", "off"}:
         _stop(f"{name} must be true or false, not {raw!r}")
     return raw in {"true", "1", "yes", "on"}
+
+
+def _rate(name: str, default: str) -> str:
+    rate = os.environ.get(name, "").strip() or default
+    if not re.fullmatch(r"[1-9]\d*/([1-9]\d*)?[smhd]", rate):
+        _stop(f"{name} must be a number a period of s, m, h or d, such as 10/m or 100/15m, not {rate!r}")
+    return rate
 
 
 # --- Who we are -------------------------------------------------------------------------------------------------------
@@ -205,21 +213,24 @@ API_BODY_LIMIT = 16 * 1024  # bytes
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["config.api.BearerAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["config.tokens.BearerAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["config.api.OrjsonRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["config.api.OrjsonParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "config.api.JsonNegotiation",
+    "URL_FORMAT_OVERRIDE": None,
+    "DEFAULT_METADATA_CLASS": "config.api.NoMetadata",
+    "DATETIME_FORMAT": None,  # the renderer writes moments, all in UTC
     "DEFAULT_PAGINATION_CLASS": "config.api.PageNumberPagination",
     "PAGE_SIZE": 50,
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "config.schema.ProblemSchema",
     "EXCEPTION_HANDLER": "config.problems.handle_exception",
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_VERSIONING_CLASS": None,
 }
 
 SIGNING_KEY = _secret("JWT_SIGNING_KEY", os.environ.get("JWT_SIGNING_KEY", "").strip() or SECRET_KEY)
-SIMPLE_JWT = {
+SIMPLE_JWT: dict[str, Any] = {
     "ALGORITHM": "HS256",
     "SIGNING_KEY": SIGNING_KEY,
     "ISSUER": env.str("JWT_ISSUER", default="") or None,
@@ -240,7 +251,16 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_NAME_OVERRIDES": {},
+    "PATH_CONVERTER_OVERRIDES": {
+        "event_id": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+        "coupon_code": {"type": "string", "pattern": "^[0-9A-Za-z-]{1,24}$"},
+    },
+    "ENUM_NAME_OVERRIDES": {
+        "PhaseEnum": "events.models.Phase",
+        "ClaimStatusEnum": ["pending", "issued", "rejected"],
+        "RejectionReasonEnum": "coupons.models.FailedClaim.Reason",
+        "NotificationKindEnum": "notifications.models.Notification.Kind",
+    },
 }
 
 # --- Sign-in limits (django-ratelimit) --------------------------------------------------------------------------------
@@ -250,15 +270,14 @@ SPECTACULAR_SETTINGS = {
 TRUSTED_PROXIES = int(_number("TRUSTED_PROXIES", 0, 0, 10))
 RATELIMIT_USE_CACHE = "default"
 RATELIMIT_IP_META_KEY = "config.ratelimits.client_address"
-SIGN_IN_RATE_PER_ACCOUNT = env.str("SIGN_IN_RATE_PER_ACCOUNT", default="10/m")
-SIGN_IN_RATE_PER_ADDRESS = env.str("SIGN_IN_RATE_PER_ADDRESS", default="60/m")
+SIGN_IN_RATE_PER_ACCOUNT = _rate("SIGN_IN_RATE_PER_ACCOUNT", "10/m")
+SIGN_IN_RATE_PER_ADDRESS = _rate("SIGN_IN_RATE_PER_ADDRESS", "60/m")
 
 # --- Pages, time, language --------------------------------------------------------------------------------------------
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-WHITENOISE_USE_FINDERS = True
+WHITENOISE_USE_FINDERS = True  # straight from the packages: nothing to collect beforehand
 LANGUAGE_CODE = "en"
 TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
@@ -284,6 +303,10 @@ LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
 if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
     _stop(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, not {LOG_LEVEL!r}")
 LOGGING_CONFIG = None  # config.logs sets structlog and the standard library up together
+
+# Whoever can reach /metrics may read it, unless a token is asked for here: set one where the path can be reached from
+# outside. Prometheus sends it as `authorization: {credentials: …}`.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 # Where the processes of one machine put their counts, so that one /metrics tells them all. prometheus-client reads the
 # variable when it is first imported; unset, each process tells its own.

@@ -1,0 +1,94 @@
+"""`/metrics` for Prometheus: what all processes of the machine counted, and what waits right now.
+
+Who may read it: whoever can reach it, unless `METRICS_TOKEN` is set; then who sends it as a bearer token. It tells how
+sales go, by event id, and nothing of any user: set the token where the path can be reached from outside.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from hmac import compare_digest
+from typing import Any
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from config.tokens import CHALLENGE
+from coupons.metrics import TASK_RETRIES
+from events import stock
+from events.errors import Unavailable
+from events.models import Event
+from events.stock import Level
+
+
+def count_retry(sender: Any = None, **_: Any) -> None:
+    """Celery's signal `task_retry`: a task met an error that may pass."""
+    TASK_RETRIES.labels(task=getattr(sender, "name", "unknown")).inc()
+
+
+class LiveEvents(Collector):
+    """What waits at the moment of asking, for each live event. Where a source is down, that is what it tells."""
+
+    def __init__(self) -> None:
+        self._live: Sequence[int] = ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges; one query, one round trip."""
+        up = GaugeMetricFamily("seonchak_up", "Whether a server that is needed answers.", labels=["server"])
+        try:
+            self._live = list(Event.objects.live().order_by("id").values_list("id", flat=True))
+            up.add_metric(["postgresql"], 1)
+        except DatabaseError:  # the events last known are those whose claims now wait
+            up.add_metric(["postgresql"], 0)
+        levels: Mapping[int, Level] = {}
+        try:
+            levels = stock.keeper().levels(self._live)
+            up.add_metric(["redis"], 1)
+        except Unavailable:
+            up.add_metric(["redis"], 0)
+        yield up
+        yield _gauge("seonchak_stock_units", "Units left to claim.", levels, "stock")
+        yield _gauge("seonchak_backlog_claims", "Claims that wait in the claim log.", levels, "backlog")
+        yield _gauge(
+            "seonchak_oldest_undrained_seconds", "Age of the oldest claim in the claim log.", levels, "oldest_age"
+        )
+
+
+def _gauge(name: str, text: str, levels: Mapping[int, Level], field: str) -> Metric:
+    gauge = GaugeMetricFamily(name, text, labels=["event"])
+    for event_id, level in levels.items():
+        if level.epoch:
+            gauge.add_metric([str(event_id)], getattr(level, field))
+    return gauge
+
+
+_now = CollectorRegistry()
+_now.register(LiveEvents())
+
+
+@require_safe
+@never_cache
+def metrics(request: HttpRequest) -> HttpResponse:
+    """The numbers in Prometheus' text format."""
+    if settings.METRICS_TOKEN and not _has_token(request):
+        return HttpResponse(status=401, headers={"WWW-Authenticate": CHALLENGE})
+    return HttpResponse(generate_latest(_counted()) + generate_latest(_now), content_type=CONTENT_TYPE_LATEST)
+
+
+def _has_token(request: HttpRequest) -> bool:
+    given = request.META.get("HTTP_AUTHORIZATION", "")
+    return compare_digest(given.encode(), f"Bearer {settings.METRICS_TOKEN}".encode())
+
+
+def _counted() -> CollectorRegistry:
+    """What this process counted; with a METRICS_DIR what all of the machine did, workers included."""
+    if not settings.METRICS_DIR:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=settings.METRICS_DIR)  # type: ignore[no-untyped-call]
+    return registry

@@ -1,0 +1,1 @@
+"""Claims and coupons by the REST API: the caller's own, by bearer token."""

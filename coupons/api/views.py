@@ -1,0 +1,123 @@
+"""Claims and coupons by the REST API."""
+
+import re
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework.exceptions import ValidationError
+from rest_framework.generics import ListAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from structlog.contextvars import bind_contextvars
+
+from coupons import selectors, services
+from coupons.api.serializers import ClaimSerializer, CouponSerializer, claim_as_json
+from coupons.errors import CouponNotFound
+from coupons.models import Coupon
+from events.catalogue import catalogue
+from events.errors import EventNotFound
+from notifications.api.callers import user_id_of
+
+# Printable ASCII, up to 255 signs. HTTP takes the spaces off both ends, so there are none.
+IDEMPOTENCY_KEY = r"^[!-~]([ -~]{0,253}[!-~])?$"
+_idempotency_key = re.compile(IDEMPOTENCY_KEY.strip("^$"))
+
+KEY_HEADER = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": IDEMPOTENCY_KEY},
+    OpenApiParameter.HEADER,
+    description="Names this request: sent again with the same key, it gets its first answer again.",
+)
+LOCATION = OpenApiParameter(
+    "Location",
+    {"type": "string", "format": "uri-reference"},
+    OpenApiParameter.HEADER,
+    description="Where to ask what became of the claim.",
+    required=True,
+    response=[202],
+)
+
+
+class ClaimsView(APIView):
+    """The caller's claims on an event."""
+
+    @extend_schema(
+        operation_id="claim",
+        summary="Claim a coupon",
+        tags=["claims"],
+        request={"application/json": {"type": "object", "description": "Nothing is read from it."}},
+        responses={202: ClaimSerializer},
+        parameters=[KEY_HEADER, LOCATION],
+        extensions={
+            "x-refusals": ["sold_out", "already_claimed", "not_open", "closed", "paused", "rate_limited", "not_found"]
+        },
+    )
+    def post(self, request: Request, event_id: int) -> Response:
+        """Take one of the event's coupons. What became of an accepted claim is told at its `Location`."""
+        if not isinstance(request.data, dict):
+            raise ValidationError({"non_field_errors": ["The body must be a JSON object, or none at all."]})
+        claim = services.claim(event_id=event_id, user_id=user_id_of(request), idempotency_key=_key_of(request)).claim
+        bind_contextvars(claim_id=str(claim.id))
+        return Response(claim_as_json(claim), status=202, headers={"Location": f"{request.path}/{claim.id}"})
+
+    @extend_schema(
+        operation_id="list_claims",
+        summary="Your claims on an event",
+        tags=["claims"],
+        responses=ClaimSerializer(many=True),
+    )
+    def get(self, request: Request, event_id: int) -> Response:
+        """All of them, newest first."""
+        if catalogue.get(event_id) is None:
+            raise EventNotFound
+        claims = selectors.claims_of(event_id=event_id, user_id=user_id_of(request))
+        return Response([claim_as_json(claim) for claim in claims])
+
+
+class ClaimView(APIView):
+    """One claim of the caller."""
+
+    @extend_schema(
+        operation_id="get_claim", summary="What became of a claim", tags=["claims"], responses=ClaimSerializer
+    )
+    def get(self, request: Request, event_id: int, claim_id: str) -> Response:
+        """Pending, issued (with the coupon) or rejected (with the reason)."""
+        bind_contextvars(claim_id=claim_id)
+        claim = selectors.claim_of(event_id=event_id, user_id=user_id_of(request), claim_id=claim_id)
+        return Response(claim_as_json(claim))
+
+
+@extend_schema_view(get=extend_schema(operation_id="list_coupons", summary="Your coupons", tags=["coupons"]))
+class CouponsView(ListAPIView[Coupon]):
+    """A page of the caller's coupons, newest first."""
+
+    serializer_class = CouponSerializer
+
+    def get_queryset(self) -> QuerySet[Coupon]:
+        """The caller's own."""
+        return selectors.coupons_of(user_id_of(self.request))
+
+
+class CouponView(APIView):
+    """One coupon of the caller."""
+
+    @extend_schema(
+        operation_id="get_coupon", summary="One of your coupons", tags=["coupons"], responses=CouponSerializer
+    )
+    def get(self, request: Request, code: str) -> Response:
+        """By its code. Another's is not found."""
+        coupon = selectors.coupons_of(user_id_of(request)).filter(code=code).first()
+        if coupon is None:
+            raise CouponNotFound
+        return Response(CouponSerializer(coupon).data)
+
+
+def _key_of(request: Request) -> str:
+    """The Idempotency-Key, "" where there is none."""
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        return ""
+    if not _idempotency_key.fullmatch(key):
+        raise ValidationError({"Idempotency-Key": ["1 to 255 printable ASCII characters."]})
+    return str(key)

@@ -1,0 +1,1 @@
+"""Events by the REST API: public, no token needed."""

@@ -1,0 +1,13 @@
+"""`/api/v1/events…`"""
+
+from django.urls import path
+
+from events.api import converters, views
+
+__all__ = ["converters", "urlpatterns"]
+
+urlpatterns = [
+    path("events", views.EventsView.as_view(), name="api-events"),
+    path("events/<event_id:event_id>", views.EventView.as_view(), name="api-event"),
+    path("events/<event_id:event_id>/state", views.StateView.as_view(), name="api-event-state"),
+]

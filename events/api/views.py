@@ -1,0 +1,78 @@
+"""Events by the REST API."""
+
+from django.db.models import QuerySet
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework.generics import ListAPIView, RetrieveAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from events.api.serializers import EventSerializer, StateSerializer
+from events.catalogue import catalogue
+from events.errors import EventNotFound
+from events.models import Event
+
+CACHE_CONTROL = OpenApiParameter(
+    "Cache-Control", OpenApiTypes.STR, OpenApiParameter.HEADER, required=True, response=[200]
+)
+
+
+@extend_schema_view(get=extend_schema(operation_id="list_events", summary="All events", tags=["events"]))
+class EventsView(ListAPIView[Event]):
+    """A page of the events, those that open last first. Drafts are not shown."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    serializer_class = EventSerializer
+
+    def get_queryset(self) -> QuerySet[Event]:
+        """What visitors may see."""
+        return Event.objects.public()
+
+
+@extend_schema_view(get=extend_schema(operation_id="get_event", summary="One event", tags=["events"]))
+class EventView(RetrieveAPIView[Event]):
+    """An event with what it gives. Its state is told faster by `/state`."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    serializer_class = EventSerializer
+    lookup_url_kwarg = "event_id"
+
+    def get_queryset(self) -> QuerySet[Event]:
+        """What visitors may see."""
+        return Event.objects.public()
+
+
+class StateView(APIView):
+    """Where an event stands, from the memory of the process."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    @extend_schema(
+        operation_id="get_event_state",
+        summary="Where an event stands",
+        tags=["events"],
+        responses=StateSerializer,
+        parameters=[CACHE_CONTROL],
+    )
+    def get(self, request: Request, event_id: int) -> Response:  # noqa: ARG002
+        """At most about a second old; no query and no Redis behind it. Everyone gets the same: caches may keep it."""
+        event = catalogue.get(event_id)
+        if event is None:
+            raise EventNotFound
+        now = timezone.now()
+        state = {
+            "event_id": event.id,
+            "phase": event.phase(now),
+            "server_time": round(now.timestamp() * 1000),
+            "opens_at": event.opens_at,
+            "closes_at": event.closes_at,
+            "quantity": event.quantity,
+            "remaining": event.remaining,
+            "waiting_room": False,
+        }
+        return Response(state, headers={"Cache-Control": "public, max-age=1"})

@@ -1,0 +1,1 @@
+"""Notifications by the REST API: the caller's own, by bearer token."""

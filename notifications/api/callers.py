@@ -1,0 +1,11 @@
+"""Who asks. In the lowest of the apps, so that all may import it."""
+
+from rest_framework.exceptions import NotAuthenticated
+from rest_framework.request import Request
+
+
+def user_id_of(request: Request) -> int:
+    """The key of the user who asks, by their token: no user is read for it."""
+    if request.user.pk is None:
+        raise NotAuthenticated
+    return request.user.pk

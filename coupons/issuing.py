@@ -78,18 +78,18 @@ def issue_claims(event_id: int, store: StockStore, *, batch: int = BATCH) -> int
 def settle_leftovers(event_id: int, store: StockStore) -> int:
     """Take out of the log what a crashed run wrote but did not settle; the number of entries.
 
-    The caller holds the drain lock, so nobody is about to write more. Every run starts at the head of the log:
-    what was left over is there.
+    The caller holds the drain lock, so nobody is about to write more. Every run starts at the head of the log and
+    goes on in its order: behind the first claim that the database does not know, it knows none.
     """
     settled = 0
     after: str | None = None
     while entries := store.read_log(event_id, after=after, count=BATCH):
         outcome = Outcome()
-        _pass_over_known(event_id, entries, outcome)
-        if not outcome.settled and not outcome.released:
-            break
+        all_known = _pass_over_known(event_id, entries, outcome)
         _settle(event_id, store, entries, outcome, move_watermark=False)
         settled += len(outcome.settled) + len(outcome.released)
+        if not all_known:
+            break
         after = entries[-1].entry_id
     return settled
 
@@ -129,7 +129,8 @@ def _without_failed(event_id: int, entries: Sequence[LogEntry], outcome: Outcome
     return pending
 
 
-def _pass_over_known(event_id: int, entries: Sequence[LogEntry], outcome: Outcome) -> None:
+def _pass_over_known(event_id: int, entries: Sequence[LogEntry], outcome: Outcome) -> bool:
+    """Sort out what the database has finished; whether it knows all of the entries, be it to try them again."""
     issued = rows.existing(event_id, entries)
     failed = failures.of(event_id, entries)
     for entry in entries:
@@ -137,6 +138,7 @@ def _pass_over_known(event_id: int, entries: Sequence[LogEntry], outcome: Outcom
             outcome.settled.append(entry)
         elif entry in failed and failed[entry].status != FailedClaim.Status.RETRYING:
             _finish_failed(entry, failed[entry], outcome)
+    return all(entry in issued or entry in failed for entry in entries)
 
 
 def _finish_failed(entry: LogEntry, failed: FailedClaim, outcome: Outcome) -> None:

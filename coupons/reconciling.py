@@ -47,14 +47,19 @@ def reconcile_all(store: StockStore) -> list[Reconciliation]:
 
 
 def load_missing(store: StockStore) -> list[int]:
-    """Load the live events that Redis does not have; their ids."""
+    """Load the live events that Redis does not have; their ids. One that fails does not stop the others."""
     missing = [event_id for event_id, one in store.snapshots(list(_live())).items() if not one.loaded]
+    loaded = []
     for event_id in missing:
-        with _locked(event_id) as event:
-            snapshot = store.snapshot(event_id)
-            if event.status in (Event.Status.PUBLISHED, Event.Status.PAUSED) and not snapshot.loaded:
-                _reload(event, snapshot, Kind.MISSING_EVENT, store)
-    return missing
+        try:
+            with _locked(event_id) as event:
+                snapshot = store.snapshot(event_id)
+                if event.status in (Event.Status.PUBLISHED, Event.Status.PAUSED) and not snapshot.loaded:
+                    _reload(event, snapshot, Kind.MISSING_EVENT, store)
+                    loaded.append(event_id)
+        except Exception:  # the next event must still have its turn
+            log.exception("load_failed", event_id=event_id)
+    return loaded
 
 
 def reconcile(event_id: int, store: StockStore, *, dry_run: bool = False) -> list[Reconciliation]:

@@ -1,0 +1,547 @@
+"""Reconciling: each kind of drift is planted, seen twice, mended and recorded; what only passes by changes nothing."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from unittest.mock import patch
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from coupons import claimants, issuing, loading, locks, reconciling, tasks
+from coupons.models import Coupon, FailedClaim, Reconciliation
+from coupons.reconciling import load_missing, reconcile, reconcile_all
+from coupons.selectors import claim_of
+from coupons.stock import keys
+from coupons.stock.codes import ReserveCode
+from coupons.stock.records import HeldClaim
+from coupons.stock.store import StockStore
+from events import services as sales
+from events.models import Event
+from notifications.models import Notification
+from tests.factories import make_event, make_user, make_users
+from tests.sales import (
+    NOBODY,
+    assert_sold_out_exactly,
+    assert_sum,
+    back_up,
+    load_too_high,
+    make_due,
+    reserve,
+    roll_back,
+)
+from tests.stock_kit import everything
+
+Sale = Callable[..., Event]
+Kind = Reconciliation.Kind
+
+
+def drift() -> list[tuple[str, int | None, int | None, bool, bool]]:
+    """All records: kind, expected, found, mended?, gone?"""
+    return [
+        (one.kind, one.expected, one.found, one.mended_at is not None, one.gone_at is not None)
+        for one in Reconciliation.objects.order_by("id")
+    ]
+
+
+def test_where_all_agrees_nothing_is_recorded_and_nothing_changed(sale: Sale, store: StockStore) -> None:
+    event, users = sale(), make_users(4)
+    reserve(store, event, *users[:2])
+    issuing.issue_claims(event.id, store)
+    reserve(store, event, *users[2:])
+    before = everything(store.client)
+    for _ in range(3):
+        assert reconcile(event.id, store) == []
+    assert everything(store.client) == before
+    assert drift() == []
+
+
+# Units ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [3, -3])
+def test_a_stock_too_high_or_too_low_is_mended_when_seen_twice(sale: Sale, store: StockStore, units: int) -> None:
+    event, users = sale(quantity=10), make_users(3)
+    reserve(store, event, *users[:2])
+    issuing.issue_claims(event.id, store)
+    reserve(store, event, users[2])
+    store.adjust(event.id, epoch=1, delta=units)
+    (row,) = reconcile(event.id, store)
+    assert store.snapshot(event.id).stock == 7 + units, "seen once is only suspected"
+    assert (row.kind, row.expected, row.found, row.settled_at) == (Kind.STOCK, 7, 7 + units, None)
+    reconcile(event.id, store)
+    assert_sum(store, event)
+    assert drift() == [("stock", 7, 7 + units, True, False)]
+    assert reconcile(event.id, store) == []
+
+
+def test_units_claimed_between_two_looks_stay_claimed(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=10), make_users(4)
+    load_too_high(store, event, 3)
+    reconcile(event.id, store)
+    reserve(store, event, *users)
+    reconcile(event.id, store)
+    assert_sum(store, event)
+    assert store.snapshot(event.id).stock == 6
+
+
+def test_units_claimed_between_the_look_and_the_mending_are_not_taken_away_again(sale: Sale, store: StockStore) -> None:
+    """The delta is more than what is left by then: nothing is taken, and the next look sees what is."""
+    event, users = sale(quantity=2), make_users(4)
+    load_too_high(store, event, 2)
+    reconcile(event.id, store)
+    snapshot, looks = store.snapshot, []
+
+    def claimed_after(event_id: int) -> object:
+        seen = snapshot(event_id)
+        looks.append(seen)
+        if len(looks) == 2:
+            reserve(store, event, *users[:3])
+        return seen
+
+    with patch.object(store, "snapshot", claimed_after):
+        reconcile(event.id, store)
+    assert store.snapshot(event.id).stock == 1
+    assert drift() == [("stock", 2, 4, False, False)]
+    issuing.issue_claims(event.id, store)
+    assert Coupon.objects.count() == 2, "and the database gives out no more than there are"
+
+
+def test_what_is_gone_at_the_second_look_is_closed_and_nothing_changed(sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=10)
+    load_too_high(store, event, 3)
+    reconcile(event.id, store)
+    store.adjust(event.id, epoch=1, delta=-3)
+    before = everything(store.client)
+    assert reconcile(event.id, store) == []
+    assert everything(store.client) == before
+    assert drift() == [("stock", 10, 13, False, True)]
+
+
+def test_another_difference_at_the_second_look_is_another_suspicion(sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=10)
+    load_too_high(store, event, 3)
+    reconcile(event.id, store)
+    store.adjust(event.id, epoch=1, delta=1)
+    reconcile(event.id, store)
+    assert drift() == [("stock", 10, 13, False, True), ("stock", 10, 14, False, False)]
+    assert store.snapshot(event.id).stock == 14
+    reconcile(event.id, store)
+    assert store.snapshot(event.id).stock == 10
+
+
+def test_a_paused_sale_is_reconciled_too(sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=10)
+    sales.pause(event_id=event.id)
+    load_too_high(store, event, 3)
+    reconcile(event.id, store)
+    reconcile(event.id, store)
+    assert_sum(store, event)
+    assert store.snapshot(event.id).status == "paused"
+
+
+def test_a_window_that_redis_has_wrong_is_put_right_at_the_first_look(sale: Sale, store: StockStore) -> None:
+    event = sale()
+    store.client.hset(keys.state(event.id), "status", "paused")
+    reconcile(event.id, store)
+    assert store.snapshot(event.id).status == "published"
+
+
+# What is in flight is no drift ----------------------------------------------------------------------------------------
+
+
+def test_what_was_committed_and_not_settled_is_no_drift_and_is_settled(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=10), make_users(4)
+    reserve(store, event, *users)
+    with patch.object(issuing, "_settle"):
+        issuing.issue_claims(event.id, store)
+    assert store.snapshot(event.id).backlog == 4
+    assert reconcile(event.id, store) == []
+    assert store.snapshot(event.id).backlog == 0
+    assert_sum(store, event)
+    assert drift() == []
+
+
+def test_what_is_left_over_behind_claims_that_are_tried_again_is_no_drift_either(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=10), make_users(2)
+    reserve(store, event, NOBODY, *users)
+    with patch.object(issuing, "_settle"):
+        issuing.issue_claims(event.id, store)
+    with patch.object(issuing, "BATCH", 1):
+        for _ in range(2):
+            assert reconcile(event.id, store) == []
+    assert_sum(store, event)
+
+
+def test_a_claim_that_is_tried_again_is_no_drift(sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=10)
+    reserve(store, event, NOBODY)
+    issuing.issue_claims(event.id, store)
+    for _ in range(2):
+        assert reconcile(event.id, store) == []
+    assert store.held_by(event.id, NOBODY)[0] != []
+
+
+def test_claims_in_flight_make_it_change_nothing(sale: Sale, store: StockStore) -> None:
+    """P9: while threads claim and drain, it looks again and again, and finds nothing to mend."""
+    event, users = sale(quantity=300), make_users(400)
+    done = threading.Event()
+    failures: list[BaseException] = []
+
+    def run(work: Callable[[], object]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - told in the test's thread
+                failures.append(error)
+            finally:
+                connection.close()
+
+        thread = threading.Thread(target=guarded)
+        thread.start()
+        return thread
+
+    def claim(mine: list[int]) -> None:
+        for user in mine:
+            store.reserve(event.id, epoch=1, claims=[(user, "")])
+
+    def drain() -> None:
+        while not done.is_set() or store.snapshot(event.id).backlog:
+            issuing.issue_claims(event.id, store, batch=7)
+
+    claimers = [run(lambda mine=users[i::4]: claim(mine)) for i in range(4)]  # type: ignore[misc]
+    drainers = [run(drain) for _ in range(2)]
+    looks = 0
+    while any(thread.is_alive() for thread in claimers) or looks < 5:
+        assert reconcile(event.id, store) == []
+        looks += 1
+    done.set()
+    for thread in claimers + drainers:
+        thread.join(60)
+    assert failures == []
+    assert reconcile(event.id, store) == []
+    assert drift() == []
+    assert_sold_out_exactly(store, event)
+
+
+# Claimants ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_owner_of_a_coupon_whom_redis_does_not_know_is_added(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=10, per_user_limit=2), make_users(2)
+    reserve(store, event, *users, users[0])
+    issuing.issue_claims(event.id, store)
+    store.client.hdel(keys.claimants(event.id), str(users[1]))
+    mine = store.held_by(event.id, users[0])[0]
+    store.client.hset(keys.claimants(event.id), str(users[0]), str(mine[0]))
+    (row,) = reconcile(event.id, store)
+    assert (row.kind, row.expected, row.found) == (Kind.MISSING_CLAIMANT, 2, 0)
+    assert sorted(row.detail["claims"]) == ["1-2", "1-3"]
+    assert store.held_by(event.id, users[1])[0] == [], "seen once is only suspected"
+    reconcile(event.id, store)
+    assert [one.sequence for one in store.held_by(event.id, users[0])[0]] == [1, 3]
+    assert [one.sequence for one in store.held_by(event.id, users[1])[0]] == [2]
+    assert drift() == [("missing_claimant", 2, 0, True, False)]
+    assert_sum(store, event)
+
+
+def test_a_claimant_who_has_nothing_is_told_and_released_and_the_unit_mended(sale: Sale, store: StockStore) -> None:
+    event, user = sale(quantity=10), make_user()
+    (entry,) = reserve(store, event, user.pk)
+    store.client.xdel(keys.log(event.id), entry.entry_id)
+    found = reconcile(event.id, store)
+    assert sorted(one.kind for one in found) == ["ghost_claimant", "stock"]
+    assert store.held_by(event.id, user.pk)[0] != [], "seen once is only suspected"
+    reconcile(event.id, store)
+    assert store.held_by(event.id, user.pk)[0] == []
+    assert_sum(store, event)
+    view = claim_of(event_id=event.id, user_id=user.pk, claim_id=f"{event.id}-1-1")
+    assert (view.status, view.reason) == ("rejected", "lost")
+    assert Notification.objects.get().data["reason"] == "lost"
+    assert reconcile(event.id, store) == []
+    assert store.snapshot(event.id).stock == 10
+    assert reserve(store, event, user.pk)
+
+
+def test_a_claim_that_was_to_be_tried_again_and_lost_its_place_is_rejected(sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=10)
+    (entry,) = reserve(store, event, NOBODY)
+    issuing.issue_claims(event.id, store)
+    store.client.xdel(keys.log(event.id), entry.entry_id)
+    reconcile(event.id, store)
+    reconcile(event.id, store)
+    failed = FailedClaim.objects.get()
+    assert (failed.status, failed.reason) == ("rejected", "lost")
+    assert store.held_by(event.id, NOBODY)[0] == []
+
+
+def test_a_ghost_that_gets_its_coupon_before_the_mending_is_left_alone(sale: Sale, store: StockStore) -> None:
+    """The suspicion was right when it was formed: it is looked at again under the lock."""
+    event, user = sale(quantity=10), make_user()
+    (entry,) = reserve(store, event, user.pk)
+    store.client.xdel(keys.log(event.id), entry.entry_id)
+    reconcile(event.id, store)
+    lock = locks.take_drain_lock
+
+    def issued_meanwhile(event_id: int) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO coupons_coupon"
+                " (event_id, user_id, ordinal, code, epoch, sequence, claimed_at, issued_at)"
+                " VALUES (%s, %s, 1, 'A', 1, 1, now(), now())",
+                [event_id, user.pk],
+            )
+        lock(event_id)
+
+    with patch.object(claimants, "take_drain_lock", issued_meanwhile):
+        reconcile(event.id, store)
+    assert store.held_by(event.id, user.pk)[0] != []
+    assert not FailedClaim.objects.exists()
+
+
+def test_many_ghosts_and_missing_claimants_are_found_over_the_pages(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=30), make_users(30)
+    reserve(store, event, *users)
+    issuing.issue_claims(event.id, store)
+    store.client.delete(keys.claimants(event.id))
+    for user in range(NOBODY - 30, NOBODY):
+        store.client.hset(keys.claimants(event.id), str(user), str(HeldClaim(1, 1, user, 1)))
+    with patch.object(claimants, "CHUNK", 7):
+        reconcile(event.id, store)
+        reconcile(event.id, store)
+    assert store.snapshot(event.id).claimants == 30
+    assert all(len(held) == 1 for held in store.held_by_each(event.id, users).values())
+    assert_sum(store, event)
+
+
+# Missing and rolled back ----------------------------------------------------------------------------------------------
+
+
+def lose(store: StockStore) -> None:
+    store.client.flushdb()
+
+
+def test_a_sale_that_redis_lost_is_loaded_again_in_a_new_epoch(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=10), make_users(3)
+    reserve(store, event, *users[:2])
+    issuing.issue_claims(event.id, store)
+    lose(store)
+    (row,) = reconcile(event.id, store)
+    event.refresh_from_db()
+    assert (row.kind, row.expected, row.found) == (Kind.MISSING_EVENT, 1, 0)
+    assert row.mended_at is not None
+    assert row.detail == {"stock": 8, "epoch": 2, "sequence_found": 0}
+    snapshot = store.snapshot(event.id)
+    assert (event.epoch, snapshot.epoch, snapshot.stock, snapshot.sequence) == (2, 2, 8, 2)
+    answer = store.reserve(event.id, epoch=2, claims=[(users[0], "")]).reservations[0]
+    assert (answer.code, answer.epoch, answer.sequence) == (ReserveCode.ALREADY_CLAIMED, 1, 1)
+    assert reserve(store, event, users[2])[0].entry_id == "2-3"
+    assert_sum(store, event)
+
+
+def test_the_live_sales_that_redis_lost_are_all_loaded_and_no_others(sale: Sale, store: StockStore) -> None:
+    published, paused, closed, over = sale(), sale(), sale(), sale()
+    sales.pause(event_id=paused.id)
+    sales.close(event_id=closed.id)
+    Event.objects.filter(pk=over.id).update(closes_at=timezone.now())
+    lose(store)
+    assert sorted(load_missing(store)) == [published.id, paused.id]
+    assert store.snapshot(paused.id).status == "paused"
+    assert not store.snapshot(closed.id).loaded
+    assert not store.snapshot(over.id).loaded
+    assert load_missing(store) == []
+
+
+def test_a_sale_that_cannot_be_loaded_does_not_keep_the_others_from_it(sale: Sale, store: StockStore) -> None:
+    bad, good = sale(), sale()
+    lose(store)
+    load = loading.load
+
+    def refused(event: Event, store: StockStore) -> int:
+        if event.id == bad.id:
+            raise OperationalError
+        return load(event, store)
+
+    with patch.object(reconciling, "load", refused):
+        assert load_missing(store) == [good.id]
+    assert load_missing(store) == [bad.id]
+    assert_sum(store, good)
+
+
+def test_a_redis_that_was_rolled_back_is_loaded_again_at_once(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=10), make_users(5)
+    reserve(store, event, users[0])
+    issuing.issue_claims(event.id, store)
+    back_up(store, event)
+    reserve(store, event, *users[1:4])
+    issuing.issue_claims(event.id, store)
+    roll_back(store, event)
+    assert store.snapshot(event.id).stock == 9
+    (row,) = reconcile(event.id, store)
+    assert (row.kind, row.detail["sequence_found"]) == (Kind.ROLLED_BACK, 1)
+    assert_sum(store, event)
+    assert store.snapshot(event.id).claimants == 4
+    assert reserve(store, event, users[4])[0].entry_id == "2-5"
+
+
+def test_a_rolled_back_redis_sells_no_more_than_there_are(sale: Sale, store: StockStore) -> None:
+    """P1 and P2, with nobody reconciling until all has been claimed again."""
+    event, users = sale(quantity=4), make_users(8)
+    back_up(store, event)
+    reserve(store, event, *users[:4])
+    issuing.issue_claims(event.id, store)
+    roll_back(store, event)
+    reserve(store, event, *users[2:6])
+    for _ in range(4):
+        issuing.issue_claims(event.id, store)
+        make_due(event)
+    assert Coupon.objects.count() == 4
+    assert Coupon.objects.values("user").distinct().count() == 4
+    reconcile(event.id, store)
+    for _ in range(2):
+        reconcile(event.id, store)
+    assert_sum(store, event)
+
+
+def test_a_claim_to_be_tried_again_is_rejected_when_redis_lost_its_log_entry(sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=10)
+    reserve(store, event, NOBODY)
+    issuing.issue_claims(event.id, store)
+    lose(store)
+    reconcile(event.id, store)
+    failed = FailedClaim.objects.get()
+    assert (failed.status, failed.reason, failed.next_attempt_at) == ("rejected", "lost", None)
+    assert_sum(store, event)
+
+
+def test_a_claim_to_be_tried_again_lives_through_a_load_that_finds_its_log_entry(sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=10)
+    reserve(store, event, NOBODY)
+    issuing.issue_claims(event.id, store)
+    store.unload(event.id)
+    reconcile(event.id, store)
+    assert FailedClaim.objects.get().status == "retrying"
+    assert store.snapshot(event.id).backlog == 1
+    assert_sum(store, event)
+
+
+def test_a_load_that_redis_has_and_the_database_does_not_is_done_again(sale: Sale, store: StockStore) -> None:
+    """The process ended between the load and its commit."""
+    event, user = sale(quantity=10), make_user()
+    reserve(store, event, user.pk)
+    store.client.hset(keys.state(event.id), "epoch", 2)
+    (row,) = reconcile(event.id, store)
+    assert row.kind == Kind.ROLLED_BACK
+    event.refresh_from_db()
+    assert (event.epoch, store.snapshot(event.id).epoch) == (2, 2)
+    assert_sum(store, event)
+
+
+def test_claims_of_an_older_load_are_honoured(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=3), make_users(4)
+    reserve(store, event, *users[:2])
+    store.unload(event.id)
+    reconcile(event.id, store)
+    assert store.snapshot(event.id).stock == 1
+    reserve(store, event, users[2])
+    assert [entry.entry_id for entry in store.read_log(event.id, count=9)] == ["1-1", "1-2", "2-3"]
+    assert issuing.issue_claims(event.id, store) == 3
+    assert_sold_out_exactly(store, event)
+
+
+# A look that only looks -----------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_tells_what_a_run_would_see_and_changes_nothing(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=10), make_users(3)
+    reserve(store, event, *users)
+    with patch.object(issuing, "_settle"):
+        issuing.issue_claims(event.id, store)
+    load_too_high(store, event, 2)
+    store.client.hdel(keys.claimants(event.id), str(users[0]))
+    before = everything(store.client)
+    for _ in range(2):
+        found = reconcile(event.id, store, dry_run=True)
+        assert [(one.kind, one.expected, one.found) for one in found] == [
+            (Kind.STOCK, 7, 9),
+            (Kind.MISSING_CLAIMANT, 1, 0),
+        ]
+    assert everything(store.client) == before
+    assert drift() == []
+    lose(store)
+    assert [one.kind for one in reconcile(event.id, store, dry_run=True)] == [Kind.MISSING_EVENT]
+    assert not store.snapshot(event.id).loaded
+
+
+# All events, and those that are over ----------------------------------------------------------------------------------
+
+
+def test_one_event_that_fails_does_not_keep_the_others_from_their_turn(sale: Sale, store: StockStore) -> None:
+    bad, good = sale(quantity=10), sale(quantity=10)
+    store.client.delete(keys.claimants(bad.id))
+    store.client.rpush(keys.claimants(bad.id), "not what it should be")
+    load_too_high(store, good, 3)
+    assert [one.event_id for one in reconcile_all(store)] == [good.id]
+    reconcile_all(store)
+    assert_sum(store, good)
+
+
+def test_a_closed_sale_is_retired_when_it_is_drained_and_not_before(sale: Sale, store: StockStore) -> None:
+    event, user = sale(), make_user()
+    reserve(store, event, user.pk)
+    sales.close(event_id=event.id)
+    all_keys = [keys.state(event.id), keys.claimants(event.id), keys.log(event.id)]
+    reconcile_all(store)
+    assert [store.client.ttl(key) for key in all_keys] == [-1, -1, -1], "a claim waits"
+    issuing.issue_claims(event.id, store)
+    for _ in range(2):
+        reconcile_all(store)
+    assert all(0 < store.client.ttl(key) <= keys.RETIRED_TTL for key in all_keys)
+
+
+def test_a_sale_that_ran_out_of_time_is_retired_and_comes_back_when_it_is_moved_on(
+    sale: Sale, store: StockStore
+) -> None:
+    event, user = sale(), make_user()
+    reserve(store, event, user.pk)
+    issuing.issue_claims(event.id, store)
+    terms = Event.objects.values("quantity", "opens_at", "per_user_limit", "rate_per_second", "burst").get(pk=event.id)
+    sales.change(event_id=event.id, closes_at=timezone.now() - timedelta(seconds=1), **terms)
+    reconcile_all(store)
+    assert store.client.ttl(keys.log(event.id)) > 0
+    sales.change(event_id=event.id, closes_at=timezone.now() + timedelta(days=30), **terms)
+    assert store.client.ttl(keys.log(event.id)) == -1
+    assert reserve(store, event, make_user().pk)
+
+
+def test_a_draft_is_nobodys_business(sale: Sale, store: StockStore) -> None:
+    make_event()
+    assert reconcile_all(store) == []
+    assert load_missing(store) == []
+
+
+def test_after_a_whole_sale_every_key_has_an_owner_or_a_time_to_live(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=20), make_users(25)
+    for user in users:
+        store.reserve(event.id, epoch=1, claims=[(user, "key")])
+    issuing.issue_claims(event.id, store)
+    reconcile_all(store)
+    owned = {keys.state(event.id), keys.claimants(event.id), keys.log(event.id)}
+    for key in map(str, store.client.scan_iter("*")):
+        assert key in owned or store.client.ttl(key) != -1, f"{key} belongs to nobody"
+    sales.close(event_id=event.id)
+    reconcile_all(store)
+    for key in map(str, store.client.scan_iter("*")):
+        assert store.client.ttl(key) != -1, f"{key} outlives its sale"
+
+
+def test_the_tasks_of_beat_do_what_they_say(sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=10)
+    load_too_high(store, event, 3)
+    for _ in range(2):
+        tasks.reconcile_all()
+    assert_sum(store, event)
+    lose(store)
+    tasks.load_missing()
+    assert_sum(store, event)

@@ -125,6 +125,7 @@ class Rush:
     def _follow(self, customer: Customer, claim_id: str) -> None:
         if claim_id not in self._following:
             self._following[claim_id] = asyncio.create_task(self._poll(customer, claim_id))
+            self.tally["followed"] += 1
 
     async def _poll(self, customer: Customer, claim_id: str) -> None:
         """Look at the claim, ever more seldom, until it is issued or rejected."""

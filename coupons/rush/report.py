@@ -14,6 +14,7 @@ from rich.table import Table
 from coupons.rush.checker import Verdict
 from coupons.rush.history import Exchange
 
+COUNTERS = ("requests", "done", "followed", "ended")  # of the tally; its other names are kinds of answers
 BILLION = 1_000_000_000  # nanoseconds in a second
 MILLION = 1_000_000  # nanoseconds in a millisecond
 
@@ -78,7 +79,7 @@ def document(numbers: Numbers, verdicts: Sequence[Verdict], **about: Any) -> dic
 
 def show(console: Console, numbers: Numbers, verdicts: Sequence[Verdict], *, quantity: int, limit: int) -> None:
     """Print the answers by kind, the measures, a line for each promise, and the verdict as the last line."""
-    answers = Table("answer", "requests", "", title="Answers by kind", title_justify="left")
+    answers = Table("answer", "requests", "share", title="Answers by kind", title_justify="left")
     answers.columns[1].justify = answers.columns[2].justify = "right"
     for kind, number in numbers.answers.items():
         answers.add_row(kind, f"{number:,}", f"{number / numbers.requests:.1%}")
@@ -128,9 +129,12 @@ async def watch(tally: Mapping[str, int], console: Console, *, line_every: float
 
 
 def _progress(tally: Mapping[str, int]) -> str:
-    answers = {name: number for name, number in tally.items() if name not in ("requests", "done", "ended")}
+    answers = {name: number for name, number in tally.items() if name not in COUNTERS}
     told = ", ".join(f"{number:,} {name}" for name, number in answers.items())
-    return f"{tally['done']:,} of {tally['requests']:,} done" + (f": {told}" if told else "")
+    text = f"{tally['done']:,} of {tally['requests']:,} requests done" + (f": {told}" if told else "")
+    if tally["followed"]:
+        text += f"; {tally['ended']:,} of {tally['followed']:,} claims ended"
+    return text
 
 
 def _answer(one: Exchange, *, again: bool) -> str:

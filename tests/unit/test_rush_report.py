@@ -74,14 +74,14 @@ def test_progress_is_a_line_every_few_seconds_where_there_is_no_terminal():
     text = StringIO()
 
     async def look() -> None:
-        tally = Counter(requests=10_000, done=1200, sold_out=1100)
+        tally = Counter(requests=10_000, done=1200, sold_out=1100, accepted=100, followed=100, ended=40)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(report.watch(tally, Console(file=text, width=200), line_every=0.01), 0.1)
 
     asyncio.run(look())
     lines = text.getvalue().splitlines()
     assert len(lines) > 1
-    assert set(lines) == {"1,200 of 10,000 done: 1,100 sold_out"}
+    assert set(lines) == {"1,200 of 10,000 requests done: 1,100 sold_out, 100 accepted; 40 of 100 claims ended"}
 
 
 def test_progress_is_a_bar_in_a_terminal():
@@ -93,4 +93,4 @@ def test_progress_is_a_bar_in_a_terminal():
             await asyncio.wait_for(report.watch(Counter(requests=10, done=5), console), 0.1)
 
     asyncio.run(look())
-    assert "5 of 10 done" in text.getvalue()
+    assert "5 of 10 requests done" in text.getvalue()

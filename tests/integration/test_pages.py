@@ -1,0 +1,417 @@
+"""The pages for visitors, as a browser without scripts uses them."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.contrib.staticfiles import finders
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from config import problems
+from coupons import issuing
+from coupons.models import Coupon, FailedClaim
+from coupons.stock.store import StockStore
+from events import services
+from events.catalogue import catalogue
+from events.models import Event
+from events.pages import frame
+from tests.api_kit import redis_round_trips
+from tests.factories import make_event, make_user
+from tests.outages import no_database, no_redis
+from tests.sales import assert_sum, reserve
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Sale = Callable[..., Event]
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def customer() -> User:
+    return make_user()
+
+
+@pytest.fixture
+def browser(customer: User) -> Client:
+    """The browser of a customer who is signed in."""
+    client = Client()
+    client.force_login(customer)
+    return client
+
+
+def text_of(response: Any) -> str:
+    """The words of a page, without what is hidden."""
+    page = re.sub(r"<(\w+)[^>]*\shidden\b[^>]*>.*?</\1>", " ", response.content.decode(), flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def press(client: Client, event: Event) -> Any:
+    """Open the page of the sale and press its button."""
+    page = client.get(f"/events/{event.slug}").content.decode()
+    key = re.search(r'name="key" value="([^"]+)"', page)
+    assert key, "the page has no form to claim with"
+    return claim(client, event, key.group(1))
+
+
+def claim(client: Client, event: Event, key: str = "some key") -> Any:
+    return client.post(f"/events/{event.slug}/claim", {"key": key})
+
+
+def button_of(client: Client, event: Event) -> str:
+    """The tag of the claim button on the page of the sale."""
+    found = re.search(r"<button[^>]*>Claim a coupon", client.get(f"/events/{event.slug}").content.decode())
+    return found.group(0) if found else ""
+
+
+# --- To look at -------------------------------------------------------------------------------------------------------
+
+
+def test_the_sale_tells_what_it_gives_and_how_many_are_left(sale: Sale, store: StockStore, client: Client) -> None:
+    event = sale(title="Lunch", description="On <everything>.", quantity=1500)
+    reserve(store, event, make_user().pk)
+    text = text_of(client.get(f"/events/{event.slug}"))
+    for words in (
+        "Lunch",
+        "₩10,000 off",
+        "On &lt;everything&gt;.",
+        "1,499 of 1,500 left",
+        "Sign in to claim",
+        "One coupon each.",
+    ):
+        assert words in text
+
+
+def test_each_phase_is_told(sale: Sale, store: StockStore, client: Client) -> None:
+    def told(event: Event) -> tuple[str, str]:
+        catalogue.refresh()
+        response = client.get(f"/events/{event.slug}")
+        assert response.status_code == 200
+        return response.context["shown"].phase.value, text_of(response)
+
+    future, event, small = (
+        sale(opens_at=timezone.now() + HOUR, closes_at=timezone.now() + 2 * HOUR),
+        sale(),
+        sale(quantity=1),
+    )
+    phase, text = told(future)
+    assert (phase, "Opens" in text) == ("scheduled", True)
+    assert told(event)[0] == "open"
+    services.pause(event_id=event.pk)
+    phase, text = told(event)
+    assert (phase, "you lose nothing by waiting" in text, "Sign in to claim" in text) == ("paused", True, False)
+    services.close(event_id=event.pk)
+    phase, text = told(event)
+    assert (phase, "The sale is over" in text, " left" in text) == ("closed", True, False)
+    reserve(store, small, make_user().pk)
+    phase, text = told(small)
+    assert (phase, "All coupons are claimed" in text, "0 of 1 left" in text) == ("sold_out", True, True)
+
+
+def test_the_button_is_there_before_the_opening_and_works_from_then_on(sale: Sale, browser: Client) -> None:
+    assert "disabled" in button_of(browser, sale(opens_at=timezone.now() + timedelta(minutes=1)))
+    button = button_of(browser, sale())
+    assert button
+    assert "disabled" not in button
+
+
+def test_the_page_bears_the_times_that_the_countdown_needs(sale: Sale, client: Client) -> None:
+    event = sale()
+    before = timezone.now().timestamp() * 1000
+    page = client.get(f"/events/{event.slug}").content.decode()
+    numbers = {name: int(value) for name, value in re.findall(r'data-(server-time|opens-at|closes-at)="(\d+)"', page)}
+    assert before - 1 <= numbers["server-time"] <= timezone.now().timestamp() * 1000 + 1
+    assert numbers["opens-at"] == round(event.opens_at.timestamp() * 1000)
+    assert numbers["closes-at"] == round(event.closes_at.timestamp() * 1000)
+    state = re.search(r'data-state="([^"]+)"', page)
+    assert state
+    answer = client.get(state.group(1))
+    assert answer.json()["event_id"] == event.pk, "the script asks where the API answers"
+
+
+def test_a_look_costs_one_query_and_asks_nothing_of_redis(sale: Sale, client: Client) -> None:
+    event = sale()
+    client.get(f"/events/{event.slug}")
+    with CaptureQueriesContext(connection) as queries, redis_round_trips() as sent:
+        client.get(f"/events/{event.slug}")
+    assert len(queries) == 1
+    assert sent == []
+
+
+def test_a_signed_in_look_costs_session_and_user_besides(sale: Sale, browser: Client) -> None:
+    event = sale()
+    browser.get(f"/events/{event.slug}")
+    with CaptureQueriesContext(connection) as queries, redis_round_trips() as sent:
+        browser.get(f"/events/{event.slug}")
+    assert len(queries) == 3
+    assert sent == []
+
+
+def test_the_list_costs_two_queries_however_many_sales(sale: Sale, client: Client) -> None:
+    for n in range(3):
+        sale(title=f"On {n}")
+    over = sale(title="Past")
+    services.close(event_id=over.pk)
+    make_event(title="Nobody's yet")
+    client.get("/")
+    with CaptureQueriesContext(connection) as queries, redis_round_trips() as sent:
+        text = text_of(client.get("/"))
+    assert len(queries) == 2
+    assert sent == []
+    for words in ("On 0", "On 1", "On 2", "Over", "Past"):
+        assert words in text
+    assert "Nobody's yet" not in text
+
+
+def test_drafts_and_unknown_sales_are_not_found(browser: Client) -> None:
+    draft = make_event()
+    for slug in (draft.slug, "nothing-here"):
+        response = browser.get(f"/events/{slug}")
+        assert (response.status_code, "Not found" in text_of(response)) == (404, True)
+        assert browser.post(f"/events/{slug}/claim").status_code == 404
+    response = browser.get("/no/such/page")
+    assert (response.status_code, "See the sales" in text_of(response)) == (404, True)
+
+
+def test_a_page_answers_to_reading_only(sale: Sale, client: Client) -> None:
+    event = sale()
+    for address in ("/", f"/events/{event.slug}"):
+        assert client.post(address).status_code == 405
+        assert client.head(address).status_code == 200
+
+
+# --- To claim ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_by_the_form_leads_to_its_page_and_to_the_code(
+    sale: Sale, browser: Client, customer: User, store: StockStore
+) -> None:
+    event = sale()
+    response = press(browser, event)
+    assert (response.status_code, response["Location"]) == (302, f"/events/{event.slug}/claims/{event.pk}-1-1")
+    page = browser.get(response["Location"])
+    assert "Your claim is accepted" in text_of(page)
+    assert 'http-equiv="refresh"' in page.content.decode(), "without scripts it looks again too"
+    issuing.issue_claims(event.pk, store)
+    page = browser.get(response["Location"])
+    coupon = Coupon.objects.get(user=customer)
+    assert coupon.code in text_of(page)
+    assert 'http-equiv="refresh"' not in page.content.decode()
+    assert coupon.code in text_of(browser.get("/coupons"))
+    assert_sum(store, event)
+
+
+def test_the_same_form_sent_twice_is_one_claim(sale: Sale, browser: Client, store: StockStore) -> None:
+    event = sale(per_user_limit=2)
+    first, second = claim(browser, event, "key"), claim(browser, event, "key")
+    assert (first.status_code, first["Location"]) == (second.status_code, second["Location"])
+    assert store.snapshot(event.pk).backlog == 1
+    assert claim(browser, event, "another")["Location"] != first["Location"]
+
+
+def test_each_showing_of_the_page_has_a_key_of_its_own(sale: Sale, browser: Client) -> None:
+    event = sale(per_user_limit=2)
+    assert press(browser, event)["Location"] != press(browser, event)["Location"]
+
+
+def test_who_has_claimed_already_is_led_to_the_claim(sale: Sale, browser: Client) -> None:
+    event = sale()
+    first = press(browser, event)
+    again = press(browser, event)
+    assert again.status_code == 409
+    assert f'href="{first["Location"]}"' in again.content.decode()
+
+
+def test_a_claim_before_the_opening_is_refused_in_words(sale: Sale, browser: Client) -> None:
+    event = sale(opens_at=timezone.now() + HOUR, closes_at=timezone.now() + 2 * HOUR)
+    response = claim(browser, event)
+    assert (response.status_code, "Not open yet" in text_of(response)) == (403, True)
+    assert f'href="/events/{event.slug}"' in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("service", "words"), [(services.pause, "The sale is paused"), (services.close, "The sale is over")]
+)
+def test_a_claim_on_a_sale_that_was_stopped_is_refused_in_words(
+    sale: Sale, browser: Client, service: Callable[..., Event], words: str
+) -> None:
+    event = sale()
+    service(event_id=event.pk)
+    catalogue.refresh()
+    response = claim(browser, event)
+    assert (response.status_code, words in text_of(response)) == (403, True)
+
+
+def test_a_claim_on_a_sold_out_sale_is_refused_in_words(sale: Sale, browser: Client, store: StockStore) -> None:
+    event = sale(quantity=1)
+    reserve(store, event, make_user().pk)
+    response = claim(browser, event)
+    assert (response.status_code, "Sold out" in text_of(response)) == (409, True)
+
+
+def test_who_is_too_quick_is_told_to_wait_and_can_send_the_same_claim_again(sale: Sale, browser: Client) -> None:
+    event = sale(rate_per_second=1, burst=1)
+    claim(browser, event, "first")
+    response = claim(browser, event, "key to keep")
+    assert (response.status_code, response["Retry-After"]) == (429, "1")
+    assert 'value="key to keep"' in response.content.decode()
+
+
+def test_without_redis_a_claim_is_told_to_try_again_under_the_same_key(sale: Sale, browser: Client) -> None:
+    event = sale()
+    browser.get(f"/events/{event.slug}")
+    with no_redis():
+        response = claim(browser, event, "key to keep")
+        assert (response.status_code, response["Retry-After"]) == (503, "1")
+        assert 'value="key to keep"' in response.content.decode()
+        assert browser.get(f"/events/{event.slug}").status_code == 200, "a look goes on"
+        assert browser.get(f"/events/{event.slug}/claims/{event.pk}-1-1").status_code == 503
+
+
+def test_without_the_database_a_page_is_a_quick_refusal_in_words(sale: Sale, browser: Client, client: Client) -> None:
+    event = sale()
+    with no_database():
+        for visitor in (browser, client):
+            for address in ("/", f"/events/{event.slug}"):
+                response = visitor.get(address)
+                assert (response.status_code, response["Retry-After"]) == (503, "1")
+                assert "Please try again" in text_of(response)
+        assert claim(browser, event).status_code == 503
+
+
+def test_who_is_not_signed_in_is_asked_to_and_comes_back_to_the_sale(sale: Sale, client: Client) -> None:
+    event = sale()
+    address = f"/accounts/login?next=/events/{event.slug}"
+    assert address in client.get(f"/events/{event.slug}").content.decode()
+    assert claim(client, event)["Location"] == address
+    User.objects.create_user("mina", password="a good password")
+    answer = client.post(address, {"username": "mina", "password": "a good password", "next": f"/events/{event.slug}"})
+    assert (answer.status_code, answer["Location"]) == (302, f"/events/{event.slug}")
+
+
+def test_who_comes_to_the_claim_address_by_a_link_is_led_to_the_sale(sale: Sale, browser: Client) -> None:
+    event = sale()
+    assert browser.get(f"/events/{event.slug}/claim")["Location"] == f"/events/{event.slug}"
+
+
+def test_a_claim_needs_the_token_of_the_form(sale: Sale, customer: User, store: StockStore) -> None:
+    event = sale()
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(customer)
+    response = claim(client, event)
+    assert (response.status_code, "open too long" in text_of(response)) == (403, True)
+    assert store.snapshot(event.pk).backlog == 0
+
+
+# --- What became of it ------------------------------------------------------------------------------------------------
+
+
+def test_a_foreign_claim_is_not_found(sale: Sale, browser: Client, store: StockStore) -> None:
+    event, other = sale(), sale()
+    reserve(store, event, make_user().pk)
+    foreign = f"{event.pk}-1-1"
+    assert browser.get(f"/events/{event.slug}/claims/{foreign}").status_code == 404
+    issuing.issue_claims(event.pk, store)
+    for slug, claim_id in (
+        (event.slug, foreign),
+        (other.slug, foreign),
+        (event.slug, "nonsense"),
+        (event.slug, "1-1-1-1"),
+    ):
+        response = browser.get(f"/events/{slug}/claims/{claim_id}")
+        assert response.status_code == 404
+        assert Coupon.objects.get().code not in response.content.decode()
+
+
+@pytest.mark.parametrize("reason", FailedClaim.Reason.values)
+def test_a_rejected_claim_says_why_in_words(sale: Sale, browser: Client, customer: User, reason: str) -> None:
+    event = sale()
+    FailedClaim.objects.create(
+        event=event, user_id=customer.pk, ordinal=1, epoch=1, sequence=5,
+        claimed_at=timezone.now(), status="rejected", reason=reason,
+    )  # fmt: skip
+    text = text_of(browser.get(f"/events/{event.slug}/claims/{event.pk}-1-5"))
+    assert "You did not get a coupon" in text
+    assert reason not in text.replace("lost by a fault", ""), "a word for people, not the code"
+
+
+def test_my_coupons_are_mine_and_cost_the_same_however_many(
+    sale: Sale, browser: Client, customer: User, store: StockStore
+) -> None:
+    def look() -> tuple[str, int]:
+        with CaptureQueriesContext(connection) as queries:
+            return text_of(browser.get("/coupons")), len(queries)
+
+    assert "no coupon yet" in look()[0]
+    event = sale(per_user_limit=60, quantity=100, burst=100)
+    reserve(store, event, make_user().pk, customer.pk)
+    issuing.issue_claims(event.pk, store)
+    mine, foreign = Coupon.objects.get(user=customer), Coupon.objects.exclude(user=customer).get()
+    text, few = look()
+    assert (mine.code in text, foreign.code in text) == (True, False)
+    for _ in range(52):
+        reserve(store, event, customer.pk)
+    issuing.issue_claims(event.pk, store)
+    text, many = look()
+    assert few == many == 4
+    assert "1 of 2" in text
+    assert mine.code in text_of(browser.get("/coupons?page=2"))
+
+
+def test_coupons_and_claims_need_a_sign_in(sale: Sale, client: Client) -> None:
+    event = sale()
+    assert client.get("/coupons")["Location"] == "/accounts/login?next=/coupons"
+    assert client.get(f"/events/{event.slug}/claims/{event.pk}-1-1")["Location"].startswith("/accounts/login?next=")
+
+
+# --- What the browser may do ------------------------------------------------------------------------------------------
+
+
+def test_pages_load_and_send_nothing_elsewhere(sale: Sale, browser: Client, store: StockStore) -> None:
+    event = sale()
+    mine = press(browser, event)["Location"]
+    pages = [
+        mine,
+        "/",
+        f"/events/{event.slug}",
+        "/coupons",
+        "/accounts/login",
+        "/events/none",
+        f"/events/{event.slug}/claims/x",
+    ]
+    for address in pages:
+        response = browser.get(address)
+        policy = response["Content-Security-Policy"]
+        assert "default-src 'self'" in policy
+        assert "unsafe" not in policy
+        page = response.content.decode()
+        assert not re.findall(r'(?:src|href|action)="(?:https?:)?//', page), address
+        assert not re.findall(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=", page), "nothing inline"
+        for name in re.findall(r'(?:src|href)="/static/([^"]+)"', page):
+            assert finders.find(name), name
+
+
+def test_personal_pages_are_kept_by_no_cache(sale: Sale, browser: Client) -> None:
+    event = sale()
+    for address in (press(browser, event)["Location"], f"/events/{event.slug}", "/coupons"):
+        assert "no-store" in browser.get(address)["Cache-Control"]
+
+
+def test_our_scripts_import_what_is_there() -> None:
+    folder = Path(settings.BASE_DIR) / "static" / "pages"
+    for script in folder.glob("*.js"):
+        for name in re.findall(r'from "\./([^"]+)"', script.read_text()):
+            assert (folder / name).exists()
+
+
+def test_pages_and_api_answer_a_refusal_with_the_same_status() -> None:
+    assert {code: status.value for code, status in frame.STATUS.items()} == {
+        code: problems.KINDS[code].status for code in frame.STATUS
+    }

@@ -308,6 +308,9 @@ def test_a_claim_needs_the_token_of_the_form(sale: Sale, customer: User, store: 
     response = claim(client, event)
     assert (response.status_code, "open too long" in text_of(response)) == (403, True)
     assert store.snapshot(event.pk).backlog == 0
+    form = client.get(f"/events/{event.slug}").content.decode().partition("data-claim")[2]
+    fields = dict(re.findall(r'name="(key|csrfmiddlewaretoken)" value="([^"]+)"', form))
+    assert client.post(f"/events/{event.slug}/claim", fields).status_code == 302
 
 
 # --- What became of it ------------------------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ def test_a_claim_that_is_still_retried_has_not_ended():
         DATABASE, issued=1, coupons=[coupon(1, 1)], failed=[failed(2, 2, status="retrying")], stock=1, backlog=1
     )
     assert broken(history, database) == ["P3"]
+    assert check(history, database)[2].numbers["vanished"] == 1
 
 
 def test_a_rejected_claim_keeps_p3_when_its_owner_has_read_the_reason():
@@ -185,9 +186,10 @@ def test_a_repeated_request_told_of_the_same_claim_keeps_p5(key):
     assert broken([*HISTORY, *again], DATABASE) == []
 
 
-def test_a_repeated_request_told_of_another_claim_breaks_p5_only():
+@pytest.mark.parametrize("key", ["key-1", "another"])
+def test_a_repeated_request_told_of_another_claim_breaks_p5_only(key):
     # Both claims end: the second is rejected, so neither vanishes and nobody holds two coupons.
-    history = [*HISTORY, said(1, 4, at=50, attempt=2), read(1, 4, "rejected", "already_claimed")]
+    history = [*HISTORY, said(1, 4, at=50, key=key), read(1, 4, "rejected", "already_claimed")]
     assert broken(history, replace(DATABASE, failed=[failed(1, 4, "already_claimed")])) == ["P5"]
 
 
@@ -249,6 +251,11 @@ def test_the_overtaken_one_is_found_behind_many_that_are_in_order():
     database = Database(quantity=number + 1, issued=number + 1, per_user_limit=1, coupons=coupons)
     verdict = check(history, database)[5]
     assert (verdict.kept, verdict.numbers) == (False, {"compared": number + 1, "overtaken": 1})
+
+
+def test_the_highest_number_answered_so_far_counts_not_the_last():
+    history = [said(1, 3, at=0), said(2, 1, at=1), said(3, 2, at=20), *HISTORY[4:]]
+    assert broken(history, replace(DATABASE, coupons=[coupon(1, 3), coupon(2, 1), coupon(3, 2)])) == ["P6"]
 
 
 def test_a_replayed_answer_does_not_count_as_the_asking():
@@ -321,6 +328,19 @@ def test_unsold_units_without_a_loaded_stock_cannot_be_accounted_for():
     history = [said(1, 1), said(2, 2, at=10), *HISTORY[4:]]
     database = replace(DATABASE, issued=2, coupons=[coupon(1, 1), coupon(2, 2)], stock=None)
     assert broken(history, database) == ["P7"]
+
+
+def test_nor_can_they_by_a_rejected_claim():
+    history = [*HISTORY, read(3, 3, "rejected", "error")]
+    database = replace(DATABASE, issued=2, coupons=[coupon(1, 1), coupon(2, 2)], failed=[failed(3, 3)], stock=None)
+    assert broken(history, database) == ["P7"]
+
+
+def test_a_user_who_holds_a_claim_is_not_demand_for_another():
+    # One of two clicks at once was refused, before a unit came back for the other.
+    history = [said(1, 1), sold_out(1, at=1, key="another"), said(2, 2, at=10)]
+    database = replace(DATABASE, issued=2, coupons=[coupon(1, 1), coupon(2, 2)], stock=1)
+    assert broken(history, database) == []
 
 
 def test_a_claim_log_that_was_not_drained_breaks_p3_and_p7():

@@ -60,6 +60,7 @@ class Catalogue:
         self.idle_after = idle_after
         self._events: dict[int, KnownEvent] = {}
         self._misses: set[int] = set()
+        self._readable = True  # whether the last reading reached the database
         self._asked_at = 0.0
         self._refreshing = threading.Lock()
         self._starting = threading.Lock()
@@ -80,9 +81,11 @@ class Catalogue:
         with self._refreshing:
             try:
                 events: dict[int, KnownEvent] = {row["id"]: KnownEvent(**row) for row in self._rows()}
+                self._readable = True
             except DatabaseError as error:
                 log.warning("catalogue_without_database", error=type(error).__name__)
                 events = dict(self._events)
+                self._readable = False
             self._events = self._with_stock(events)
             self._misses = set()
 
@@ -123,6 +126,8 @@ class Catalogue:
         return list(Event.objects.public().filter(closes_at__gt=since).values(*FIELDS))
 
     def _look_up(self, event_id: int) -> KnownEvent | None:
+        if not self._readable:
+            raise Unavailable  # at once: the reading before has waited for the database already
         try:
             row = Event.objects.public().filter(pk=event_id).values(*FIELDS).first()
         except DatabaseError as error:

@@ -1,0 +1,286 @@
+"""What operators see: health, metrics and logs. The server here is a real one, in a process of its own."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery.signals import task_retry
+from django.db import connection
+from prometheus_client.parser import text_string_to_metric_families
+
+from config import health
+from config.embedded import free_port
+from coupons.tasks import issue_claims
+from events.catalogue import catalogue
+from tests import outages
+from tests.api_kit import Caller, token_of
+from tests.factories import make_user
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+STARTS_WITHIN = 20  # seconds
+
+
+class Server:
+    """The `web` process, as `make run` starts it."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.port = free_port()
+        self.out = folder / "web.log"
+        url = os.environ["DATABASE_URL"].replace("/seonchak?", f"/{connection.settings_dict['NAME']}?")
+        command = [sys.executable, "-m", "granian", "config.wsgi:application", "--interface", "wsgi", "--no-log"]
+        with self.out.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*command, "--host", "127.0.0.1", "--port", str(self.port), "--blocking-threads", "2"],
+                cwd=ROOT,
+                env={**os.environ, "DATABASE_URL": url, "LOG_LEVEL": "INFO", **environment},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Message, bytes]:
+        """Status, headers and body; an iterable as body is sent in chunks."""
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=STARTS_WITHIN)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            client.request(method, path, body, named, encode_chunked=body is not None and not isinstance(body, bytes))
+            answer = client.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            client.close()
+
+    def wait(self) -> None:
+        """Until it answers."""
+        for _ in range(STARTS_WITHIN * 10):
+            try:
+                self.ask("GET", "/livez")
+            except ConnectionRefusedError:
+                assert self.process.poll() is None, self.out.read_text()
+                time.sleep(0.1)  # it is starting, and says so in no other way
+            else:
+                return
+        raise AssertionError(self.out.read_text())
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Its log."""
+        return [json.loads(line) for line in self.out.read_text().splitlines()]
+
+
+@pytest.fixture
+def server(transactional_db, tmp_path) -> Iterator[Callable[..., Server]]:
+    started: list[Server] = []
+
+    def start(**environment: str) -> Server:
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        started.append(Server(folder, environment))
+        started[-1].wait()
+        return started[-1]
+
+    yield start
+    for one in started:
+        os.killpg(one.process.pid, signal.SIGKILL)
+        one.process.wait()
+
+
+# --- Health -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_answers_lives_and_looks_at_nothing(client):
+    with outages.no_redis(), outages.no_database():
+        response = client.get("/livez")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_a_process_is_ready_while_postgresql_and_redis_answer(transactional_db, client):
+    response = client.get("/readyz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok", "down": []})
+    assert "no-cache" in response["Cache-Control"]
+
+
+def test_what_is_down_is_named(transactional_db, client):
+    with outages.no_redis():
+        response = client.get("/readyz")
+    assert (response.status_code, response.json()) == (503, {"status": "unavailable", "down": ["stock"]})
+    with outages.no_database():
+        response = client.get("/readyz")
+    assert (response.status_code, response.json()["down"]) == (503, ["postgresql"])
+
+
+def test_a_check_that_hangs_is_down_and_is_not_started_again(monkeypatch):
+    release, starts = threading.Event(), []
+
+    def hang() -> None:
+        starts.append(1)
+        release.wait(10)
+
+    monkeypatch.setattr(health, "PATIENCE", 0.01)
+    probe = health.Probe({"hanging": hang, "fine": lambda: None})
+    assert [probe.down(), probe.down()] == [["hanging"], ["hanging"]]
+    assert starts == [1]
+    release.set()
+    monkeypatch.setattr(health, "PATIENCE", 10)
+    assert probe.down() == []
+
+
+# --- Metrics ----------------------------------------------------------------------------------------------------------
+
+
+def metrics_of(text: str) -> dict[tuple[str, str], float]:
+    """Each sample by its name and its one label."""
+    return {
+        (sample.name, "".join(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_tell_what_was_answered_and_what_waits(sale, client):
+    event = sale(quantity=2)
+    before = metrics_of(client.get("/metrics").content.decode())
+    for _ in range(3):
+        Caller(make_user()).claim(event.id)
+    after = metrics_of(client.get("/metrics").content.decode())
+
+    def grown(name: str, label: str = "") -> float:
+        return after[name, label] - before.get((name, label), 0)
+
+    assert grown("seonchak_claims_total", "accepted") == 2
+    assert grown("seonchak_claims_total", "sold_out") == 1
+    assert grown("seonchak_script_seconds_count") == 3
+    assert after["seonchak_stock_units", str(event.id)] == 0
+    assert after["seonchak_backlog_claims", str(event.id)] == 2
+    assert 0 < after["seonchak_oldest_undrained_seconds", str(event.id)] < 60
+    assert (after["seonchak_up", "postgresql"], after["seonchak_up", "redis"]) == (1, 1)
+
+
+def test_metrics_outlive_the_servers_they_tell_of(sale, client):
+    event = sale()
+    Caller(make_user()).claim(event.id)
+    client.get("/metrics")
+    with outages.no_redis():
+        told = metrics_of(client.get("/metrics").content.decode())
+    assert (told["seonchak_up", "postgresql"], told["seonchak_up", "redis"]) == (1, 0)
+    assert ("seonchak_backlog_claims", str(event.id)) not in told
+    with outages.no_database():
+        told = metrics_of(client.get("/metrics").content.decode())
+    assert (told["seonchak_up", "postgresql"], told["seonchak_up", "redis"]) == (0, 1)
+    assert told["seonchak_backlog_claims", str(event.id)] == 1, "of the events last known"
+
+
+def test_metrics_ask_for_the_token_where_one_is_set(db, client, settings):
+    settings.METRICS_TOKEN = "prometheus-only"
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/metrics", headers={"Authorization": "Bearer é"}).status_code == 401
+    assert client.get("/metrics", headers={"Authorization": "Bearer prometheus-only"}).status_code == 200
+
+
+def test_a_retry_of_a_task_is_counted(db, client):
+    name = ("seonchak_task_retries_total", "coupons.tasks.issue_claims")
+    before = metrics_of(client.get("/metrics").content.decode()).get(name, 0)
+    task_retry.send(sender=issue_claims, request=None, reason="the broker is away", einfo=None)
+    assert metrics_of(client.get("/metrics").content.decode())[name] == before + 1
+
+
+# --- A server of its own ----------------------------------------------------------------------------------------------
+
+
+def test_a_server_counts_for_all_processes_logs_no_names_and_guards_its_bodies(server, sale, tmp_path):
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    web = server(PROMETHEUS_MULTIPROC_DIR=str(counts))
+    event, user = sale(), make_user(username="kim-minji")
+    bearer = {"Authorization": f"Bearer {token_of(user)}"}
+    status, headers, body = web.ask(
+        "POST", f"/api/v1/events/{event.id}/claims", **bearer, X_Request_ID="phone-7", Idempotency_Key="a-key"
+    )
+    assert (status, headers["X-Request-ID"]) == (202, "phone-7")
+    claim_id = json.loads(body)["id"]
+    web.ask("GET", f"/api/v1/events/{event.id}/claims/{claim_id}", **bearer, X_Request_ID="evil\tid " + "x" * 99)
+
+    # The worker counts in the same folder.
+    subprocess.run(
+        [sys.executable, "-c", "import django; django.setup(); from coupons.metrics import ISSUED; ISSUED.inc(3)"],
+        cwd=ROOT,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(counts)},
+        check=True,
+    )
+    told = metrics_of(web.ask("GET", "/metrics")[2].decode())
+    assert told["seonchak_claims_total", "accepted"] == 1
+    assert told["seonchak_coupons_issued_total", ""] == 3
+    assert told["seonchak_backlog_claims", str(event.id)] == 1
+
+    sign_in = json.dumps({"username": "kim-minji", "password": "sesame-99"}).encode()
+    chunks = [sign_in[:10], sign_in[10:]]
+    status, _, _ = web.ask("POST", "/api/v1/auth/token", iter(chunks), Content_Type="application/json")
+    assert status == 401, "read, and understood"
+    status, headers, _ = web.ask("POST", "/api/v1/auth/token", iter([b"x" * 9000] * 3), Content_Type="application/json")
+    assert (status, headers["Content-Type"]) == (413, "application/problem+json")
+
+    lines = web.lines()
+    requests = [line for line in lines if line["event"] == "request"]
+    first, second = [line for line in requests if "claims" in str(line["route"])]
+    assert first == {
+        "event": "request",
+        "level": "info",
+        "timestamp": first["timestamp"],
+        "request_id": "phone-7",
+        "claim_id": claim_id,
+        "method": "POST",
+        "route": "api/v1/events/<event_id:event_id>/claims",
+        "status": 202,
+        "duration_ms": first["duration_ms"],
+    }
+    assert second["claim_id"] == claim_id
+    assert len(second["request_id"]) == 16, "an id of ours in place of one that is none"
+    assert all("claim_id" not in line for line in requests if line not in (first, second))
+    told_of = web.out.read_text()
+    for secret in ("kim-minji", "sesame-99", "127.0.0.1", "a-key", bearer["Authorization"][7:40]):
+        assert secret not in told_of
+
+
+def test_a_server_without_postgresql_says_so(server, sale):
+    event, user = sale(), make_user()
+    catalogue.get(event.id)
+    web = server(DATABASE_URL=f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+    status, _, body = web.ask("GET", "/readyz")
+    assert (status, json.loads(body)["down"]) == (503, ["postgresql"])
+    for path in ("/api/v1/events", "/api/v1/coupons", f"/api/v1/events/{event.id}/state"):
+        started = time.monotonic()
+        status, headers, body = web.ask("GET", path, Authorization=f"Bearer {token_of(user)}")
+        assert time.monotonic() - started < 1.5, "the pool waits for 0.8 s"
+        assert (status, json.loads(body)["code"]) == (503, "unavailable")
+        assert int(headers["Retry-After"]) >= 1
+
+
+BROKEN = """
+import django
+django.setup()
+from django.test import Client
+from coupons import selectors
+from tests.api_kit import forge
+
+def broken(**_):
+    raise RuntimeError("a bug")
+
+selectors.claim_of = broken
+headers = {"Authorization": "Bearer " + forge(), "X-Request-ID": "r1", "Host": "localhost"}
+Client(raise_request_exception=False).get("/api/v1/events/1/claims/1-1-1", headers=headers)
+"""
+
+
+def test_an_error_is_logged_once_with_its_request_and_its_traceback():
+    out = subprocess.run([sys.executable, "-c", BROKEN], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    (line,) = [json.loads(line) for line in out.splitlines()]
+    assert (line["request_id"], line["claim_id"], line["level"]) == ("r1", "1-1-1", "error")
+    assert "RuntimeError: a bug" in line["exception"]

@@ -82,9 +82,7 @@ ACCEPTED = says(202, a_claim(1))
 ISSUED = says(200, a_claim(1, "issued", coupon={"code": "7KQM-X2PD-94TB-ZWHA"}))
 
 
-def rush(
-    receiver: Receiver, *, users: int = 1, history: History | None = None, follow_for: float = 5, **options: Any
-):
+def rush(receiver: Receiver, *, users: int = 1, history: History | None = None, follow_for: float = 5, **options: Any):
     """Run a rush of `users` on the receiver; the exchanges, and the rush."""
     history = history or History()
 

@@ -170,7 +170,10 @@ def _insert_or_isolate(event_id: int, entries: Sequence[LogEntry], outcome: Outc
                 event_id, entries[half:], outcome, now
             )
         (entry,) = entries
-        if failures.note(event_id, entry, error, now):
+        # Refused as a row, but the claim is issued: an earlier run wrote it and did not come to settle it.
+        if rows.existing(event_id, entries):
+            outcome.settled.append(entry)
+        elif failures.note(event_id, entry, error, now):
             outcome.released.append((entry, True))
         return 0
 

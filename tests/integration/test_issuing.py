@@ -140,6 +140,20 @@ def test_a_replay_when_all_is_issued_rejects_nobody(sale: Sale, store: StockStor
     assert_sold_out_exactly(store, event)
 
 
+def test_what_is_issued_and_not_settled_does_not_fail_when_its_row_is_refused_the_second_time(
+    sale: Sale, store: StockStore
+) -> None:
+    event, (user,) = sale(quantity=3), make_users(1)
+    reserve(store, event, user)
+    with patch.object(issuing, "_settle", side_effect=Crash), pytest.raises(Crash):
+        issue_claims(event.id, store)
+    with patch.object(rows, "new_code", return_value="x" * 25):  # refused before the conflict is looked at
+        issue_claims(event.id, store)
+    assert not FailedClaim.objects.exists()
+    assert store.snapshot(event.id).backlog == 0
+    assert_sum(store, event)
+
+
 def test_redis_going_away_after_the_commit_loses_nothing(sale: Sale, store: StockStore) -> None:
     event, users = sale(quantity=3), make_users(3)
     reserve(store, event, *users)

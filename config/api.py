@@ -88,29 +88,30 @@ class PageNumberPagination(BasePagination):
 
     page_size_query_param = "page_size"
     max_page_size = 200
+    max_page_number = 10**9
     last_page_strings = ()
 
-    def get_page_size(self, request: Request) -> int | None:
+    def get_page_size(self, request: Request) -> int:
         """The size asked for, from 1 to 200."""
-        return self._number(request, "page_size", self.page_size, high=self.max_page_size)
+        return self._number(request, self.page_size_query_param, self.page_size or 50, self.max_page_size)
 
     def get_page_number(self, request: Request, paginator: Any) -> int:  # noqa: ARG002
         """The page asked for, from 1; the paginator says whether there is one."""
-        return self._number(request, self.page_query_param, 1) or 1
+        return self._number(request, self.page_query_param, 1, self.max_page_number)
 
     def get_schema_operation_parameters(self, view: "APIView") -> list[dict[str, Any]]:
         """The two query parameters, with their bounds."""
         page, size = super().get_schema_operation_parameters(view)
-        page["schema"] |= {"minimum": 1, "default": 1}
+        page["schema"] |= {"minimum": 1, "maximum": self.max_page_number, "default": 1}
         size["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
         return [page, size]
 
     @staticmethod
-    def _number(request: Request, name: str, default: int | None, high: int | None = None) -> int | None:
+    def _number(request: Request, name: str, default: int, high: int) -> int:
         raw = request.query_params.get(name)
         if raw is None:
             return default
-        number = int(raw) if raw.isascii() and raw.isdigit() and len(raw) <= 18 else 0  # noqa: PLR2004
-        if number < 1 or (high and number > high):
-            raise ValidationError({name: [f"A whole number from 1 to {high}." if high else "A whole number from 1."]})
+        number = int(raw) if raw.isascii() and raw.isdigit() and len(raw) <= len(str(high)) else 0
+        if not 1 <= number <= high:
+            raise ValidationError({name: [f"A whole number from 1 to {high}."]})
         return number

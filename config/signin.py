@@ -16,18 +16,20 @@ from rest_framework_simplejwt.tokens import RefreshToken
 from config import ratelimits
 from config.tokens import CHALLENGE
 
+PRINTABLE = r"^[^\x00]+$"  # PostgreSQL stores no NUL
+
 
 class Credentials(serializers.Serializer[Any]):
     """A name and a password."""
 
-    username = serializers.CharField(max_length=150)
-    password = serializers.CharField(max_length=1024, trim_whitespace=False)
+    username = serializers.RegexField(PRINTABLE, max_length=150, trim_whitespace=False)
+    password = serializers.RegexField(PRINTABLE, max_length=256, trim_whitespace=False)
 
 
 class Refresh(serializers.Serializer[Any]):
     """A refresh token."""
 
-    refresh = serializers.CharField(max_length=4096)
+    refresh = serializers.RegexField(r"^[\w-]+\.[\w-]+\.[\w-]+$", max_length=1024, trim_whitespace=False)
 
 
 class TokenPair(serializers.Serializer[Any]):

@@ -103,7 +103,7 @@ def test_a_page_by_what_is_no_number_is_invalid(db, query):
     assert query.split("=")[0] in problem_of(Caller().get(f"/api/v1/events?{query}"), "invalid")["errors"]
 
 
-@pytest.mark.parametrize("page", ["2", "999999999999999999"])
+@pytest.mark.parametrize("page", ["2", "1000000000"])
 def test_a_page_that_is_not_there_is_not_found(db, page):
     problem_of(Caller().get(f"/api/v1/events?page={page}"), "not_found")
 

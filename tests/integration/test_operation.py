@@ -1,21 +1,14 @@
 """What operators see: health, metrics and logs. The server here is a real one, in a process of its own."""
 
-import http.client
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from email.message import Message
 from pathlib import Path
-from typing import Any
 
-import pytest
 from celery.signals import task_retry
-from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from config import health
@@ -26,71 +19,9 @@ from tests import outages
 from tests.api_kit import Caller, token_of
 from tests.factories import make_user
 
+pytest_plugins = ["tests.web"]
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-STARTS_WITHIN = 20  # seconds
-
-
-class Server:
-    """The `web` process, as `make run` starts it."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self.port = free_port()
-        self.out = folder / "web.log"
-        url = os.environ["DATABASE_URL"].replace("/seonchak?", f"/{connection.settings_dict['NAME']}?")
-        command = [sys.executable, "-m", "granian", "config.wsgi:application", "--interface", "wsgi", "--no-log"]
-        with self.out.open("wb") as out:
-            self.process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(self.port), "--blocking-threads", "2"],
-                cwd=ROOT,
-                env={**os.environ, "DATABASE_URL": url, "LOG_LEVEL": "INFO", **environment},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Message, bytes]:
-        """Status, headers and body; an iterable as body is sent in chunks."""
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=STARTS_WITHIN)
-        try:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            client.request(method, path, body, named, encode_chunked=body is not None and not isinstance(body, bytes))
-            answer = client.getresponse()
-            return answer.status, answer.headers, answer.read()
-        finally:
-            client.close()
-
-    def wait(self) -> None:
-        """Until it answers."""
-        for _ in range(STARTS_WITHIN * 10):
-            try:
-                self.ask("GET", "/livez")
-            except ConnectionRefusedError:
-                assert self.process.poll() is None, self.out.read_text()
-                time.sleep(0.1)  # it is starting, and says so in no other way
-            else:
-                return
-        raise AssertionError(self.out.read_text())
-
-    def lines(self) -> list[dict[str, Any]]:
-        """Its log."""
-        return [json.loads(line) for line in self.out.read_text().splitlines()]
-
-
-@pytest.fixture
-def server(transactional_db, tmp_path) -> Iterator[Callable[..., Server]]:
-    started: list[Server] = []
-
-    def start(**environment: str) -> Server:
-        folder = tmp_path / str(len(started))
-        folder.mkdir()
-        started.append(Server(folder, environment))
-        started[-1].wait()
-        return started[-1]
-
-    yield start
-    for one in started:
-        os.killpg(one.process.pid, signal.SIGKILL)
-        one.process.wait()
 
 
 # --- Health -----------------------------------------------------------------------------------------------------------

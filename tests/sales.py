@@ -13,6 +13,10 @@ from events.models import Event
 NOBODY = 2**31 - 1  # no user has this id
 
 
+class Crash(Exception):  # noqa: N818 - it stands for the end of the process
+    """The process ends here."""
+
+
 def reserve(store: StockStore, event: Event, *users: int) -> list[LogEntry]:
     """Have each of the users claim; their entries in the claim log."""
     event.refresh_from_db()
@@ -65,3 +69,8 @@ def roll_back(store: StockStore, event: Event) -> None:
     for key in store._keys(event.id):
         store.client.delete(key)
         store.client.copy(f"backup:{key}", key)
+
+
+def lose(store: StockStore) -> None:
+    """Redis comes up empty."""
+    store.client.flushdb()

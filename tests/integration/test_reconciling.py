@@ -6,15 +6,14 @@ from datetime import timedelta
 from unittest.mock import patch
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import connection
 from django.utils import timezone
 
-from coupons import claimants, issuing, loading, locks, reconciling, tasks
+from coupons import claimants, issuing, locks, tasks
 from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.reconciling import load_missing, reconcile, reconcile_all
 from coupons.selectors import claim_of
 from coupons.stock import keys
-from coupons.stock.codes import ReserveCode
 from coupons.stock.records import HeldClaim
 from coupons.stock.store import StockStore
 from events import services as sales
@@ -25,11 +24,9 @@ from tests.sales import (
     NOBODY,
     assert_sold_out_exactly,
     assert_sum,
-    back_up,
     load_too_high,
-    make_due,
+    lose,
     reserve,
-    roll_back,
 )
 from tests.stock_kit import everything
 
@@ -313,141 +310,6 @@ def test_many_ghosts_and_missing_claimants_are_found_over_the_pages(sale: Sale, 
     assert store.snapshot(event.id).claimants == 30
     assert all(len(held) == 1 for held in store.held_by_each(event.id, users).values())
     assert_sum(store, event)
-
-
-# Missing and rolled back ----------------------------------------------------------------------------------------------
-
-
-def lose(store: StockStore) -> None:
-    store.client.flushdb()
-
-
-def test_a_sale_that_redis_lost_is_loaded_again_in_a_new_epoch(sale: Sale, store: StockStore) -> None:
-    event, users = sale(quantity=10), make_users(3)
-    reserve(store, event, *users[:2])
-    issuing.issue_claims(event.id, store)
-    lose(store)
-    (row,) = reconcile(event.id, store)
-    event.refresh_from_db()
-    assert (row.kind, row.expected, row.found) == (Kind.MISSING_EVENT, 1, 0)
-    assert row.mended_at is not None
-    assert row.detail == {"stock": 8, "epoch": 2, "sequence_found": 0}
-    snapshot = store.snapshot(event.id)
-    assert (event.epoch, snapshot.epoch, snapshot.stock, snapshot.sequence) == (2, 2, 8, 2)
-    answer = store.reserve(event.id, epoch=2, claims=[(users[0], "")]).reservations[0]
-    assert (answer.code, answer.epoch, answer.sequence) == (ReserveCode.ALREADY_CLAIMED, 1, 1)
-    assert reserve(store, event, users[2])[0].entry_id == "2-3"
-    assert_sum(store, event)
-
-
-def test_the_live_sales_that_redis_lost_are_all_loaded_and_no_others(sale: Sale, store: StockStore) -> None:
-    published, paused, closed, over = sale(), sale(), sale(), sale()
-    sales.pause(event_id=paused.id)
-    sales.close(event_id=closed.id)
-    Event.objects.filter(pk=over.id).update(closes_at=timezone.now())
-    lose(store)
-    assert sorted(load_missing(store)) == [published.id, paused.id]
-    assert store.snapshot(paused.id).status == "paused"
-    assert not store.snapshot(closed.id).loaded
-    assert not store.snapshot(over.id).loaded
-    assert load_missing(store) == []
-
-
-def test_a_sale_that_cannot_be_loaded_does_not_keep_the_others_from_it(sale: Sale, store: StockStore) -> None:
-    bad, good = sale(), sale()
-    lose(store)
-    load = loading.load
-
-    def refused(event: Event, store: StockStore) -> int:
-        if event.id == bad.id:
-            raise OperationalError
-        return load(event, store)
-
-    with patch.object(reconciling, "load", refused):
-        assert load_missing(store) == [good.id]
-    assert load_missing(store) == [bad.id]
-    assert_sum(store, good)
-
-
-def test_a_redis_that_was_rolled_back_is_loaded_again_at_once(sale: Sale, store: StockStore) -> None:
-    event, users = sale(quantity=10), make_users(5)
-    reserve(store, event, users[0])
-    issuing.issue_claims(event.id, store)
-    back_up(store, event)
-    reserve(store, event, *users[1:4])
-    issuing.issue_claims(event.id, store)
-    roll_back(store, event)
-    assert store.snapshot(event.id).stock == 9
-    (row,) = reconcile(event.id, store)
-    assert (row.kind, row.detail["sequence_found"]) == (Kind.ROLLED_BACK, 1)
-    assert_sum(store, event)
-    assert store.snapshot(event.id).claimants == 4
-    assert reserve(store, event, users[4])[0].entry_id == "2-5"
-
-
-def test_a_rolled_back_redis_sells_no_more_than_there_are(sale: Sale, store: StockStore) -> None:
-    """P1 and P2, with nobody reconciling until all has been claimed again."""
-    event, users = sale(quantity=4), make_users(8)
-    back_up(store, event)
-    reserve(store, event, *users[:4])
-    issuing.issue_claims(event.id, store)
-    roll_back(store, event)
-    reserve(store, event, *users[2:6])
-    for _ in range(4):
-        issuing.issue_claims(event.id, store)
-        make_due(event)
-    assert Coupon.objects.count() == 4
-    assert Coupon.objects.values("user").distinct().count() == 4
-    reconcile(event.id, store)
-    for _ in range(2):
-        reconcile(event.id, store)
-    assert_sum(store, event)
-
-
-def test_a_claim_to_be_tried_again_is_rejected_when_redis_lost_its_log_entry(sale: Sale, store: StockStore) -> None:
-    event = sale(quantity=10)
-    reserve(store, event, NOBODY)
-    issuing.issue_claims(event.id, store)
-    lose(store)
-    reconcile(event.id, store)
-    failed = FailedClaim.objects.get()
-    assert (failed.status, failed.reason, failed.next_attempt_at) == ("rejected", "lost", None)
-    assert_sum(store, event)
-
-
-def test_a_claim_to_be_tried_again_lives_through_a_load_that_finds_its_log_entry(sale: Sale, store: StockStore) -> None:
-    event = sale(quantity=10)
-    reserve(store, event, NOBODY)
-    issuing.issue_claims(event.id, store)
-    store.unload(event.id)
-    reconcile(event.id, store)
-    assert FailedClaim.objects.get().status == "retrying"
-    assert store.snapshot(event.id).backlog == 1
-    assert_sum(store, event)
-
-
-def test_a_load_that_redis_has_and_the_database_does_not_is_done_again(sale: Sale, store: StockStore) -> None:
-    """The process ended between the load and its commit."""
-    event, user = sale(quantity=10), make_user()
-    reserve(store, event, user.pk)
-    store.client.hset(keys.state(event.id), "epoch", 2)
-    (row,) = reconcile(event.id, store)
-    assert row.kind == Kind.ROLLED_BACK
-    event.refresh_from_db()
-    assert (event.epoch, store.snapshot(event.id).epoch) == (2, 2)
-    assert_sum(store, event)
-
-
-def test_claims_of_an_older_load_are_honoured(sale: Sale, store: StockStore) -> None:
-    event, users = sale(quantity=3), make_users(4)
-    reserve(store, event, *users[:2])
-    store.unload(event.id)
-    reconcile(event.id, store)
-    assert store.snapshot(event.id).stock == 1
-    reserve(store, event, users[2])
-    assert [entry.entry_id for entry in store.read_log(event.id, count=9)] == ["1-1", "1-2", "2-3"]
-    assert issuing.issue_claims(event.id, store) == 3
-    assert_sold_out_exactly(store, event)
 
 
 # A look that only looks -----------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ class TokenRefreshView(_SignInView):
         ratelimits.count_address(request._request)
         try:
             claims = RefreshToken(_valid(Refresh, request)["refresh"])
-        except (TokenError, RecursionError) as error:
+        except TokenError as error:
             raise AuthenticationFailed("The refresh token is not valid: sign in again.") from error
         user_id = str(claims.get("user_id", ""))
         ratelimits.count_user(request._request, user_id)

@@ -6,7 +6,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from celery import Celery
 
-app = Celery("textbook")
+app = Celery("textbook", set_as_current=False)  # imported into a test run, where the current one is ours
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.beat_schedule = {}
 

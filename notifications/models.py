@@ -1,6 +1,5 @@
 """Notifications: one row for each thing a user is to be told."""
 
-
 from django.conf import settings
 from django.db import models
 

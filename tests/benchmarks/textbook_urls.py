@@ -1,0 +1,28 @@
+"""The claim by the textbook: the same view, with simplejwt's check, DRF's negotiation and a Celery message a claim."""
+
+from django.urls import path
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import JSONParser
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework_simplejwt.authentication import JWTAuthentication
+
+from config.urls import urlpatterns as ours
+from coupons.api.views import ClaimsView
+from tests.benchmarks.textbook import issue_one
+
+
+class TextbookClaimsView(ClaimsView):
+    authentication_classes = [JWTAuthentication]
+    content_negotiation_class = DefaultContentNegotiation
+    renderer_classes = [JSONRenderer]
+    parser_classes = [JSONParser]
+
+    def post(self, request: Request, event_id: int) -> Response:
+        response = super().post(request, event_id)
+        issue_one.delay(event_id, request.user.id, response.data["sequence"])
+        return response
+
+
+urlpatterns = [path("api/v1/events/<int:event_id>/claims", TextbookClaimsView.as_view()), *ours]

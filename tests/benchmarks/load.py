@@ -54,7 +54,7 @@ class _Connection(asyncio.Protocol):
         self.load.statuses[int(head[9:12])] += 1
         self._next()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio passes it by name
         if not self.done.done():
             self.done.set_result(None)
 

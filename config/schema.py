@@ -90,7 +90,7 @@ class ProblemSchema(AutoSchema):
         if code == "already_claimed":
             properties["claim"] = self.resolve_serializer(ClaimSerializer, "response").ref
             required.append("claim")
-        elif code == "not_open":
+        elif code in {"not_open", "paused", "closed"}:
             properties["opens_at"] = MOMENT
             required.append("opens_at")
         elif code == "invalid":

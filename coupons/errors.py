@@ -39,18 +39,34 @@ class RateLimited(Refusal):
         self.retry_after = retry_after
 
 
-class NotOpen(Refusal):
-    """The sale has not opened yet. Come back at `opens_at`."""
-
-    code = "not_open"
+class NotNow(Refusal):
+    """The sale takes no claims at the moment."""
 
     def __init__(self, *, opens_at: datetime) -> None:
         super().__init__()
         self.opens_at = opens_at
 
     def fields(self) -> dict[str, Any]:
-        """When it opens."""
+        """When it opens, or opened."""
         return {"opens_at": self.opens_at}
+
+
+class NotOpen(NotNow):
+    """The sale has not opened yet. Come back at `opens_at`."""
+
+    code = "not_open"
+
+
+class Paused(NotNow):
+    """The sale is paused. Nobody can claim until it goes on; your turn is not lost by waiting."""
+
+    code = "paused"
+
+
+class Closed(NotNow):
+    """The sale is over."""
+
+    code = "closed"
 
 
 class ClaimNotFound(Refusal):

@@ -12,7 +12,7 @@ from django.utils import timezone
 from redis.exceptions import RedisError
 
 from coupons import metrics, rows
-from coupons.errors import AlreadyClaimed, NotOpen, RateLimited, SoldOut
+from coupons.errors import AlreadyClaimed, Closed, NotOpen, Paused, RateLimited, SoldOut
 from coupons.issuing import count_issued
 from coupons.locks import take_drain_lock
 from coupons.models import ClaimId, FailedClaim
@@ -21,8 +21,8 @@ from coupons.selectors import ClaimView
 from coupons.stock.codes import AdjustCode, ReserveCode
 from coupons.stock.records import HeldClaim, LogEntry, Reply, Reservation, instant, milliseconds
 from coupons.stock.store import bulk_store, hot_store
-from events.catalogue import catalogue
-from events.errors import Closed, EventNotFound, InvalidChange, Paused, Refusal, Unavailable
+from events.catalogue import KnownEvent, catalogue
+from events.errors import EventNotFound, InvalidChange, Refusal, Unavailable
 from events.models import Event
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ def _claim(event_id: int, user_id: int, request: str) -> Claimed:
     if event is None:
         raise EventNotFound
     if event.status == Event.Status.CLOSED or event.closes_at <= timezone.now():
-        raise Closed
+        raise Closed(opens_at=event.opens_at)
     try:
         started = time.perf_counter()
         reply = hot_store().reserve(event_id, epoch=event.epoch, claims=[(user_id, request)])
@@ -67,25 +67,25 @@ def _claim(event_id: int, user_id: int, request: str) -> Claimed:
         raise Unavailable from error
     if reply.nudge:
         nudger.nudge(event_id)
-    return _answer(event_id, reply, reply.reservations[0])
+    return _answer(event, reply, reply.reservations[0])
 
 
-def _answer(event_id: int, reply: Reply, reservation: Reservation) -> Claimed:
+def _answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> Claimed:
     match reservation.code:
         case ReserveCode.ACCEPTED:
-            return Claimed(_view(event_id, reservation, drained=0), "accepted")
+            return Claimed(_view(event.id, reservation, drained=0), "accepted")
         case ReserveCode.REPEATED:
-            return Claimed(_view(event_id, reservation, drained=0), "repeated")
+            return Claimed(_view(event.id, reservation, drained=0), "repeated")
         case ReserveCode.ALREADY_CLAIMED:
-            raise AlreadyClaimed(_view(event_id, reservation, drained=reply.drained))
+            raise AlreadyClaimed(_view(event.id, reservation, drained=reply.drained))
         case ReserveCode.SOLD_OUT:
             raise SoldOut
         case ReserveCode.NOT_OPEN:
             raise NotOpen(opens_at=instant(reservation.opens_ms))
         case ReserveCode.CLOSED:
-            raise Closed
+            raise Closed(opens_at=event.opens_at)
         case ReserveCode.PAUSED:
-            raise Paused
+            raise Paused(opens_at=event.opens_at)
         case ReserveCode.RATE_LIMITED:
             raise RateLimited(retry_after=reservation.retry_ms / 1000)
         case ReserveCode.NOT_LOADED | ReserveCode.WRONG_EPOCH:

@@ -23,18 +23,6 @@ class EventNotFound(Refusal):
     code = "not_found"
 
 
-class Closed(Refusal):
-    """The sale is over."""
-
-    code = "closed"
-
-
-class Paused(Refusal):
-    """The sale is paused. Nobody can claim until it goes on; your turn is not lost by waiting."""
-
-    code = "paused"
-
-
 class Unavailable(Refusal):
     """This cannot be answered right now. Nothing was taken from you: ask again after `Retry-After` seconds."""
 

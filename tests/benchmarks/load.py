@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 
 
 @dataclass
@@ -70,7 +71,7 @@ def fire(port: int, requests: list[bytes], *, connections: int) -> Load:
         for _ in range(connections):
             done: asyncio.Future[None] = loop.create_future()
             ends.append(done)
-            await loop.create_connection(lambda done=done: _Connection(waiting, load, done), "127.0.0.1", port)
+            await loop.create_connection(partial(_Connection, waiting, load, done), "127.0.0.1", port)
         await asyncio.gather(*ends)
         load.seconds = time.perf_counter() - started
         return load

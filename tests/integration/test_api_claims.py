@@ -131,9 +131,10 @@ def test_not_open_tells_when(sale, caller, store):
 def test_paused_then_closed(sale, caller, store):
     event = sale()
     services.pause(event_id=event.id)
-    problem_of(caller.claim(event.id), "paused")
+    paused = problem_of(caller.claim(event.id), "paused")
     services.close(event_id=event.id)
-    problem_of(caller.claim(event.id), "closed")
+    closed = problem_of(caller.claim(event.id), "closed")
+    assert datetime.fromisoformat(paused["opens_at"]) == datetime.fromisoformat(closed["opens_at"])
     assert store.snapshot(event.id).backlog == 0
 
 

@@ -14,7 +14,7 @@ from coupons.stock.codes import ReserveCode
 from coupons.stock.store import StockStore
 from events import services as sales
 from events.models import Event
-from tests.factories import make_user, make_users
+from tests.factories import make_event, make_user, make_users
 from tests.sales import (
     NOBODY,
     assert_sold_out_exactly,
@@ -145,8 +145,32 @@ def test_a_load_that_redis_has_and_the_database_does_not_is_done_again(sale: Sal
     (row,) = reconcile(event.id, store)
     assert row.kind == Kind.ROLLED_BACK
     event.refresh_from_db()
-    assert (event.epoch, store.snapshot(event.id).epoch) == (2, 2)
+    assert (event.epoch, store.snapshot(event.id).epoch) == (3, 3)  # behind both, for the claim log's sake
     assert_sum(store, event)
+
+
+def test_a_database_restored_to_an_older_load_goes_on_behind_the_claim_log(sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=5)
+    for _ in range(2):  # two loads that the database is about to forget
+        store.unload(event.id)
+        reconcile(event.id, store)
+    later = Event.objects.get(pk=event.id).epoch
+    store.reserve(event.id, epoch=later, claims=[(make_user().id, "")])
+    Event.objects.filter(pk=event.id).update(epoch=event.epoch)
+
+    reconcile(event.id, store)
+
+    now = Event.objects.get(pk=event.id).epoch
+    assert now == later + 1
+    reply = store.reserve(event.id, epoch=now, claims=[(make_user().id, "")])
+    assert reply.reservations[0].code is ReserveCode.ACCEPTED
+    assert issuing.issue_claims(event.id, store) == 2
+
+
+def test_a_draft_has_no_stock_and_gets_none(store: StockStore, transactional_db: None) -> None:
+    draft = make_event()
+    assert reconcile(draft.id, store) == []
+    assert not store.snapshot(draft.id).loaded
 
 
 def test_claims_of_an_older_load_are_honoured(sale: Sale, store: StockStore) -> None:

@@ -1,0 +1,100 @@
+"""The two commands of the README, as their user runs them (installing is the Makefile's part)."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from config.embedded import free_port
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SERVERS = ("DATABASE_URL", "STOCK_REDIS_URL", "CACHE_URL", "BROKER_URL", "SECRET_KEY")
+USERS, COUPONS = 300, 20
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder of its own for the servers; whoever still works in it afterwards is ended."""
+    yield tmp_path / "local"
+    for process in working_in(tmp_path / "local"):
+        process.kill()
+
+
+def working_in(folder: Path) -> list[psutil.Process]:
+    """The processes whose command line or environment names the folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            named = [*process.cmdline(), process.environ().get("SEONCHAK_DIR", "")]
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+        if any(str(folder) in one for one in named):
+            found.append(process)
+    return found
+
+
+def launch(folder: Path, what: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+    own = {name: value for name, value in os.environ.items() if name not in SERVERS}
+    return subprocess.Popen(
+        [sys.executable, "-m", "config.launch", what, *options],
+        cwd=ROOT,
+        env={**own, "SEONCHAK_DIR": str(folder), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def read_until(process: subprocess.Popen[str], sign: str) -> str:
+    assert process.stdout is not None
+    text = ""
+    while sign not in text:
+        line = process.stdout.readline()
+        assert line, f"it ended without saying {sign!r}:\n{text}"
+        text += line
+    return text
+
+
+def test_the_demo_keeps_its_promises_and_ends_and_a_run_finds_its_data(folder: Path) -> None:
+    port = str(free_port())
+    demo = launch(folder, "demo", "--once", "--port", port, "--users", str(USERS), "--coupons", str(COUPONS))
+    told, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 0, told
+    assert f"VERDICT: kept — {COUPONS} of {COUPONS} issued, one each, in order, none lost" in told
+    assert working_in(folder) == []
+
+    run = launch(folder, "run", "--port", port)
+    told = read_until(run, "until Ctrl-C")
+    page = urllib.request.urlopen(f"http://localhost:{port}/api/v1/events", timeout=5).read().decode()
+    assert f'"quantity":{COUPONS}' in page
+    assert '"phase":"sold_out"' in page
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert working_in(folder) == []
+
+
+def test_a_second_start_and_a_port_in_use_are_told_in_one_line(folder: Path) -> None:
+    port = str(free_port())
+    first = launch(folder, "run", "--port", port)
+    read_until(first, "until Ctrl-C")
+    second, _ = launch(folder, "run", "--port", str(free_port())).communicate(timeout=60)
+    assert re.fullmatch(r"\[ *[\d.]+ s\] ✘ .*running in this folder already\n", second)
+    other, _ = launch(folder.parent / "local2", "run", "--port", port).communicate(timeout=60)
+    assert f"port {port} is in use" in other
+    assert other.count("\n") == 1
+    first.terminate()
+    first.communicate(timeout=60)
+    deadline = time.monotonic() + 10
+    while working_in(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert working_in(folder) == []

@@ -1,0 +1,68 @@
+"""A missing or wrong setting stops the start with one line that names it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+GOOD = {
+    "SECRET_KEY": "k" * 40,
+    "DATABASE_URL": "postgresql://localhost/none",
+    "STOCK_REDIS_URL": "redis://localhost:1/0",
+    "CACHE_URL": "redis://localhost:1/1",
+    "BROKER_URL": "redis://localhost:1/2",
+}
+
+
+def start(folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in {**GOOD, **changed}.items() if value}
+    return subprocess.run(
+        [sys.executable, "-c", "import config.settings"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "SEONCHAK_DIR": str(folder), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def test_with_all_of_them_it_starts(tmp_path: Path) -> None:
+    started = start(tmp_path)
+    assert (started.returncode, started.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_a_missing_one_is_named_in_one_line(tmp_path: Path, name: str) -> None:
+    stopped = start(tmp_path, **{name: ""})
+    assert stopped.returncode == 1
+    assert stopped.stderr.startswith(f"seonchak: {name} is not set.")
+    assert stopped.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SECRET_KEY", "short"),
+        ("JWT_SIGNING_KEY", "short"),
+        ("DATABASE_URL", "mysql://secret@localhost/none"),
+        ("STOCK_REDIS_URL", "localhost:6379"),
+        ("BROKER_URL", "memory://secret"),
+        ("TRUSTED_PROXIES", "many"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("STOCK_REDIS_TIMEOUT", "0"),
+        ("DEBUG", "maybe"),
+        ("LOG_LEVEL", "loud"),
+        ("SIGN_IN_RATE_PER_ACCOUNT", "often"),
+        ("PROMETHEUS_MULTIPROC_DIR", "no-such-folder"),
+    ],
+)
+def test_a_wrong_one_is_named_in_one_line_that_tells_no_secret(tmp_path: Path, name: str, value: str) -> None:
+    stopped = start(tmp_path, **{name: value})
+    assert stopped.returncode == 1
+    assert stopped.stderr.startswith(f"seonchak: {name} ")
+    assert stopped.stderr.count("\n") == 1
+    assert "secret@" not in stopped.stderr

@@ -98,3 +98,14 @@ def test_a_second_start_and_a_port_in_use_are_told_in_one_line(folder: Path) -> 
     while working_in(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert working_in(folder) == []
+
+
+def test_servers_of_the_user_are_used_instead(folder: Path) -> None:
+    theirs = {name: os.environ[name] for name in SERVERS if name.endswith("_URL")}
+    run = launch(folder, "run", "--port", str(free_port()), **theirs)
+    told = read_until(run, "until Ctrl-C")
+    assert "using yours: DATABASE_URL, STOCK_REDIS_URL, CACHE_URL, BROKER_URL" in told
+    assert not (folder / "servers").exists()
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=60)
+    assert working_in(folder) == []

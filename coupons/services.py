@@ -56,8 +56,9 @@ def _claim(event_id: int, user_id: int, request: str) -> Claimed:
     event = catalogue.get(event_id)
     if event is None:
         raise EventNotFound
-    if event.status == Event.Status.CLOSED or event.closes_at <= timezone.now():
-        raise Closed(opens_at=event.opens_at)
+    over = event.status == Event.Status.CLOSED or event.closes_at <= timezone.now()
+    if over and not request:
+        raise Closed(opens_at=event.opens_at)  # with a key, it may be one that was accepted: its answer is Redis's
     try:
         started = time.perf_counter()
         reply = hot_store().reserve(event_id, epoch=event.epoch, claims=[(user_id, request)])
@@ -67,7 +68,10 @@ def _claim(event_id: int, user_id: int, request: str) -> Claimed:
         raise Unavailable from error
     if reply.nudge:
         nudger.nudge(event_id)
-    return _answer(event, reply, reply.reservations[0])
+    reservation = reply.reservations[0]
+    if over and reservation.code is not ReserveCode.REPEATED:
+        raise Closed(opens_at=event.opens_at)
+    return _answer(event, reply, reservation)
 
 
 def _answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> Claimed:

@@ -18,7 +18,7 @@ from coupons.nudging import nudger
 from coupons.stock.store import StockStore
 from events import services as sales
 from events.catalogue import catalogue
-from events.errors import EventNotFound, Unavailable
+from events.errors import EventNotFound, Refusal, Unavailable
 from events.models import Event
 from tests.factories import make_event, make_user, make_users
 from tests.outages import no_database, no_redis, silent_server, stock_at
@@ -142,6 +142,35 @@ def test_a_closed_sale_needs_no_redis_to_be_refused(sale: Sale) -> None:
     sales.close(event_id=event.id)
     with no_redis():
         refusal_of(event.id, Closed)
+
+
+def test_a_repeated_request_gets_its_first_answer_when_the_sale_is_paused_or_over(
+    sale: Sale, store: StockStore
+) -> None:
+    event, (user, other) = sale(), make_users(2)
+    first = services.claim(event_id=event.id, user_id=user, idempotency_key="k")
+
+    def repeated() -> None:
+        again = services.claim(event_id=event.id, user_id=user, idempotency_key="k")
+        assert (again.claim, again.result) == (first.claim, "repeated")
+
+    def refused(error: type[Refusal]) -> None:
+        for who, key in ((user, "another"), (user, ""), (other, "k")):
+            with pytest.raises(error):
+                services.claim(event_id=event.id, user_id=who, idempotency_key=key)
+
+    sales.pause(event_id=event.id)
+    repeated()
+    refused(Paused)
+    sales.close(event_id=event.id)
+    repeated()
+    refused(Closed)
+    catalogue.refresh()  # now the process knows by itself that it is over
+    repeated()
+    refused(Closed)
+    assert store.snapshot(event.id).backlog == 1
+    with no_redis(), pytest.raises(Unavailable):
+        services.claim(event_id=event.id, user_id=user, idempotency_key="k")
 
 
 def test_a_sold_out_sale_is_sold_out(sale: Sale) -> None:

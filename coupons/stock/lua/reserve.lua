@@ -12,7 +12,7 @@
 -- Returns {now_ms, stock, drained, nudge, claim, …}: `drained` is the highest sequence of this epoch that the database
 -- has, `nudge` is 1 where a worker should be told (at most once in 100 ms), then for each claim {code, …}:
 --   0 ACCEPTED         epoch, sequence, claimed_ms
---   1 REPEATED         epoch, sequence, claimed_ms   the same request again: its first answer
+--   1 REPEATED         epoch, sequence, claimed_ms   the same request again: its first answer, paused or closed as well
 --   2 ALREADY_CLAIMED  epoch, sequence, claimed_ms   another request of a user who has reached the limit: the last claim
 --   3 SOLD_OUT
 --   4 NOT_OPEN         opens_ms
@@ -63,9 +63,14 @@ local status, opens, closes = state[5], tonumber(state[6]), tonumber(state[7])
 local limit, rate, burst, nudged = tonumber(state[8]), tonumber(state[9]), tonumber(state[10]), tonumber(state[11])
 
 if state[1] ~= epoch then return all_alike(stock, drained, {WRONG_EPOCH, tonumber(state[1])}) end
-if status == 'closed' or now_ms >= closes then return all_alike(stock, drained, {CLOSED}) end
-if status == 'paused' then return all_alike(stock, drained, {PAUSED}) end
-if now_ms < opens then return all_alike(stock, drained, {NOT_OPEN, opens}) end
+local shut = nil  -- what everybody is told who does not merely ask again
+if status == 'closed' or now_ms >= closes then
+  shut = {CLOSED}
+elseif status == 'paused' then
+  shut = {PAUSED}
+elseif now_ms < opens then
+  shut = {NOT_OPEN, opens}
+end
 
 local users, buckets = {}, {}
 for i = 1, n do
@@ -105,8 +110,18 @@ local function free_ordinal(claims)
   return ordinal
 end
 
+local function first_answer(claims, request)
+  if request == '' then return nil end
+  for _, claim in ipairs(claims) do
+    if claim[5] == request then return {REPEATED, claim[2], claim[3], claim[4]} end
+  end
+  return nil
+end
+
 local function decide(i)
   local user, request = users[i], ARGV[2 * i + 1]
+  if shut then return first_answer(claims_of(held_by[i] or ''), request) or shut end
+
   local due = math.max(arrival[user] or tonumber(arrivals[i] or 0), now_us) + interval_us
   if due - now_us > tolerance_us then
     return {RATE_LIMITED, math.ceil((due - now_us - tolerance_us) / 1000)}
@@ -116,11 +131,8 @@ local function decide(i)
 
   local text = held[user] or held_by[i] or ''
   local claims = claims_of(text)
-  if request ~= '' then
-    for _, claim in ipairs(claims) do
-      if claim[5] == request then return {REPEATED, claim[2], claim[3], claim[4]} end
-    end
-  end
+  local repeated = first_answer(claims, request)
+  if repeated then return repeated end
   if #claims >= limit then
     local claim = claims[#claims]
     return {ALREADY_CLAIMED, claim[2], claim[3], claim[4]}

@@ -22,7 +22,6 @@ from events.errors import Refusal, Unavailable
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-UNREACHABLE = (OperationalError, InterfaceError, RedisError)
 Headers = dict[str, str]
 
 

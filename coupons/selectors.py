@@ -49,12 +49,12 @@ def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:
     held, epoch, drained = _held(event_id, user_id)
     mine = next((one for one in held or () if (one.epoch, one.sequence) == (name.epoch, name.sequence)), None)
     if mine is not None and mine.epoch == epoch and mine.sequence > drained:
-        return _pending(event_id, mine)
+        return pending(event_id, mine)
     found = _in_database(event_id, user_id, epoch=name.epoch, sequence=name.sequence)
     if found:
         return found[0]
     if mine is not None:
-        return _pending(event_id, mine)
+        return pending(event_id, mine)
     if held is None:
         raise Unavailable  # it may wait in a claim log that cannot be read now
     raise ClaimNotFound
@@ -67,7 +67,7 @@ def claims_of(*, event_id: int, user_id: int) -> list[ClaimView]:
         raise Unavailable
     views = {view.id: view for view in _in_database(event_id, user_id)}
     for one in held:
-        views.setdefault(ClaimId(event_id, one.epoch, one.sequence), _pending(event_id, one))
+        views.setdefault(ClaimId(event_id, one.epoch, one.sequence), pending(event_id, one))
     return sorted(views.values(), key=lambda view: view.id, reverse=True)
 
 
@@ -84,7 +84,8 @@ def _held(event_id: int, user_id: int) -> tuple[list[HeldClaim] | None, int, int
         return None, 0, 0
 
 
-def _pending(event_id: int, held: HeldClaim) -> ClaimView:
+def pending(event_id: int, held: HeldClaim) -> ClaimView:
+    """A claim that waits in the log, as its owner sees it."""
     return ClaimView(ClaimId(event_id, held.epoch, held.sequence), "pending", instant(held.claimed_ms))
 
 

@@ -17,7 +17,7 @@ from coupons.issuing import count_issued
 from coupons.locks import take_drain_lock
 from coupons.models import ClaimId, FailedClaim
 from coupons.nudging import nudger
-from coupons.selectors import ClaimView
+from coupons.selectors import ClaimView, pending
 from coupons.stock.codes import AdjustCode, ReserveCode
 from coupons.stock.records import HeldClaim, LogEntry, Reply, Reservation, instant, milliseconds
 from coupons.stock.store import bulk_store, hot_store
@@ -56,9 +56,8 @@ def _claim(event_id: int, user_id: int, request: str) -> Claimed:
     event = catalogue.get(event_id)
     if event is None:
         raise EventNotFound
-    over = event.status == Event.Status.CLOSED or event.closes_at <= timezone.now()
-    if over and not request:
-        raise Closed(opens_at=event.opens_at)  # with a key, it may be one that was accepted: its answer is Redis's
+    if event.status == Event.Status.CLOSED or event.closes_at <= timezone.now():
+        return _first_answer(event, user_id, request)
     try:
         started = time.perf_counter()
         reply = hot_store().reserve(event_id, epoch=event.epoch, claims=[(user_id, request)])
@@ -68,10 +67,20 @@ def _claim(event_id: int, user_id: int, request: str) -> Claimed:
         raise Unavailable from error
     if reply.nudge:
         nudger.nudge(event_id)
-    reservation = reply.reservations[0]
-    if over and reservation.code is not ReserveCode.REPEATED:
-        raise Closed(opens_at=event.opens_at)
-    return _answer(event, reply, reservation)
+    return _answer(event, reply, reply.reservations[0])
+
+
+def _first_answer(event: KnownEvent, user_id: int, request: str) -> Claimed:
+    """The claim that this request made before the sale ended, or `Closed`. It only reads: nothing can be claimed here."""
+    if request:
+        try:
+            held, _, _ = hot_store().held_by(event.id, user_id)
+        except RedisError as error:
+            raise Unavailable from error
+        for one in held:
+            if one.request == request:
+                return Claimed(pending(event.id, one), "repeated")
+    raise Closed(opens_at=event.opens_at)
 
 
 def _answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> Claimed:

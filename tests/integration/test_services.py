@@ -173,6 +173,17 @@ def test_a_repeated_request_gets_its_first_answer_when_the_sale_is_paused_or_ove
         services.claim(event_id=event.id, user_id=user, idempotency_key="k")
 
 
+def test_a_process_that_believes_a_sale_over_takes_no_unit_of_it(sale: Sale, store: StockStore) -> None:
+    event = sale()
+    before = store.snapshot(event.id)
+    Event.objects.filter(pk=event.id).update(closes_at=timezone.now())  # behind the back of Redis, where it is open
+    catalogue.refresh()
+    with pytest.raises(Closed):
+        services.claim(event_id=event.id, user_id=1, idempotency_key="k")
+    after = store.snapshot(event.id)
+    assert (after.stock, after.sequence, after.backlog) == (before.stock, before.sequence, before.backlog)
+
+
 def test_a_sold_out_sale_is_sold_out(sale: Sale) -> None:
     event = sale(quantity=1)
     services.claim(event_id=event.id, user_id=2)

@@ -71,7 +71,7 @@ def _claim(event_id: int, user_id: int, request: str) -> Claimed:
 
 
 def _first_answer(event: KnownEvent, user_id: int, request: str) -> Claimed:
-    """The claim that this request made before the sale ended, or `Closed`. It only reads: nothing can be claimed here."""
+    """The claim that this request made before the sale ended, or `Closed`. It only reads, and so claims nothing."""
     if request:
         try:
             held, _, _ = hot_store().held_by(event.id, user_id)

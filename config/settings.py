@@ -143,6 +143,8 @@ except (ImproperlyConfigured, ValueError):
 # A connection that hangs must end by itself: a stuck worker may hold the drain lock for this long and no longer.
 DATABASE_STATEMENT_TIMEOUT = _number("DATABASE_STATEMENT_TIMEOUT", 15, 0.1, 3600)  # seconds
 DATABASE_POOL_SIZE = int(_number("DATABASE_POOL_SIZE", 8, 1, 500))
+# Claims that a process writes at once while a sale goes on without Redis; the rest is told to come again.
+DATABASE_CLAIMS = int(_number("DATABASE_CLAIMS", 2, 1, 100))
 _milliseconds = int(DATABASE_STATEMENT_TIMEOUT * 1000)
 _database["ENGINE"] = "django.db.backends.postgresql"
 _database["CONN_MAX_AGE"] = 0  # the pool keeps them
@@ -204,7 +206,6 @@ CELERY_BEAT_SCHEDULE_FILENAME = env.str("BEAT_SCHEDULE_FILE", default=str(LOCAL_
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "coupons.tasks.sweep", "schedule": 1.0, "options": {"expires": 1}},
     "reconcile": {"task": "coupons.tasks.reconcile_all", "schedule": 60.0, "options": {"expires": 60}},
-    "load missing": {"task": "coupons.tasks.load_missing", "schedule": 300.0, "options": {"expires": 300}},
 }
 
 # --- REST API ---------------------------------------------------------------------------------------------------------

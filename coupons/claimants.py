@@ -6,16 +6,14 @@ again under the lock before anything is changed.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from django.db import transaction
-
 from coupons import drift, failures, rows
-from coupons.locks import take_drain_lock
+from coupons.locks import locked_event
 from coupons.models import Coupon, FailedClaim, Reconciliation
-from coupons.stock.records import HeldClaim, LogEntry, milliseconds
+from coupons.stock.records import HeldClaim, LogEntry
 from coupons.stock.store import CHUNK, StockStore
-from events.models import Event
 
 Kind = Reconciliation.Kind
 # So many claims one look mends; the next look goes on.
@@ -33,14 +31,14 @@ class Holding:
     def entry(self) -> LogEntry:
         """The claim as the log would have it."""
         one = self.claim
-        return LogEntry(one.epoch, one.sequence, self.user_id, one.ordinal, one.claimed_ms)
+        return LogEntry(one.epoch, one.sequence, self.user_id, one.ordinal, one.claimed_ms, one.request)
 
 
 def reconcile(event_id: int, store: StockStore, *, dry_run: bool) -> list[Reconciliation]:
     """Add the claimants Redis misses, release those that have nothing; the differences seen."""
     found = []
     for kind, look in ((Kind.MISSING_CLAIMANT, missing), (Kind.GHOST_CLAIMANT, ghosts)):
-        suspects = look(event_id, store)
+        suspects = list(islice(look(event_id, store), AT_ONCE))
         if dry_run:
             if suspects:
                 found.append(drift.unsaved(event_id, kind, **_numbers(kind, suspects)))
@@ -55,32 +53,23 @@ def reconcile(event_id: int, store: StockStore, *, dry_run: bool) -> list[Reconc
     return found
 
 
-def missing(event_id: int, store: StockStore) -> list[Holding]:
+def missing(event_id: int, store: StockStore) -> Iterator[Holding]:
     """The coupons whose owner is not known to Redis as their holder."""
-    found: list[Holding] = []
     for chunk in _coupons(event_id):
         held = store.held_by_each(event_id, list({one.user_id for one in chunk}))
         for one in chunk:
             if not any(_same(mine, one.claim) for mine in held[one.user_id]):
-                found.append(one)  # noqa: PERF401 - a loop reads better than a comprehension of three lines
-        if len(found) >= AT_ONCE:
-            break
-    return found[:AT_ONCE]
+                yield one
 
 
-def ghosts(event_id: int, store: StockStore) -> list[Holding]:
+def ghosts(event_id: int, store: StockStore) -> Iterator[Holding]:
     """The claimants whose claim is neither in the log nor in the database."""
-    found: list[Holding] = []
     for chunk in store.claimants(event_id):
         suspects = _without_row(event_id, [Holding(user, one) for user, held in chunk for one in held])
         if suspects:
             # A claim goes from the log into the database, never back: not in the log means look there once more.
             logged = store.in_log(event_id, [one.entry.entry_id for one in suspects])
-            suspects = _without_row(event_id, [one for one in suspects if one.entry.entry_id not in logged])
-        found += suspects
-        if len(found) >= AT_ONCE:
-            break
-    return found[:AT_ONCE]
+            yield from _without_row(event_id, [one for one in suspects if one.entry.entry_id not in logged])
 
 
 def unsettled(event_id: int, store: StockStore) -> int:
@@ -90,9 +79,7 @@ def unsettled(event_id: int, store: StockStore) -> int:
 
 
 def _mend(event_id: int, kind: Reconciliation.Kind, suspects: list[Holding], store: StockStore) -> None:
-    with transaction.atomic():
-        take_drain_lock(event_id)
-        event = Event.objects.select_for_update(no_key=True).get(pk=event_id)
+    with locked_event(event_id) as event:
         if kind == Kind.MISSING_CLAIMANT:
             store.adjust(event_id, epoch=event.epoch, claimants=[(one.user_id, one.claim) for one in suspects])
             return
@@ -100,12 +87,10 @@ def _mend(event_id: int, kind: Reconciliation.Kind, suspects: list[Holding], sto
         logged = store.in_log(event_id, [entry.entry_id for entry in entries])
         issued, failed = rows.existing(event_id, entries), failures.of(event_id, entries)
         gone = [entry for entry in entries if entry.entry_id not in logged and entry not in issued]
-        for entry in gone:
-            if entry not in failed or failed[entry].status == FailedClaim.Status.RETRYING:
-                failures.reject(event_id, entry, FailedClaim.Reason.LOST)
+        untold = [one for one in gone if one not in failed or failed[one].status == FailedClaim.Status.RETRYING]
+        failures.reject(event_id, untold, FailedClaim.Reason.LOST)
     # After the commit, as when draining: the database says why before Redis forgets.
-    for entry in gone:
-        store.release(event_id, entry_id=entry.entry_id, user_id=entry.user_id)
+    store.release(event_id, gone)
 
 
 def _without_row(event_id: int, holdings: list[Holding]) -> list[Holding]:
@@ -120,10 +105,7 @@ def _coupons(event_id: int) -> Iterator[list[Holding]]:
         if not page:
             return
         after = page[-1].id
-        yield [
-            Holding(one.user_id, HeldClaim(one.ordinal, one.epoch, one.sequence, milliseconds(one.claimed_at)))
-            for one in page
-        ]
+        yield [Holding(one.user_id, one.entry.held) for one in page]
 
 
 def _same(one: HeldClaim, other: HeldClaim) -> bool:

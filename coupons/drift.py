@@ -40,11 +40,23 @@ def see(
         metrics.DRIFT.labels(kind=kind, outcome="gone").inc()
     if expected == found:
         return None
+    return Seen(suspect(event_id, kind, expected=expected, found=found, detail=detail), twice=False)
+
+
+def suspect(
+    event_id: int,
+    kind: Reconciliation.Kind,
+    *,
+    expected: int,
+    found: int,
+    detail: dict[str, Any] | None = None,
+) -> Reconciliation:
+    """Record a difference that is not mended yet."""
     row = unsaved(event_id, kind, expected=expected, found=found, detail=detail)
     row.save()
     metrics.DRIFT.labels(kind=kind, outcome="suspected").inc()
     log.warning("drift_suspected", event_id=event_id, kind=kind, expected=expected, found=found)
-    return Seen(row, twice=False)
+    return row
 
 
 def mend(row: Reconciliation) -> None:

@@ -69,6 +69,12 @@ class Closed(NotNow):
     code = "closed"
 
 
+class UnknownUser(Refusal):
+    """Your account does not exist any more. Sign in again."""
+
+    code = "unauthenticated"
+
+
 class ClaimNotFound(Refusal):
     """You have no such claim."""
 

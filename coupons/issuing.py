@@ -6,7 +6,7 @@ over them. What cannot be issued becomes a `FailedClaim`, and its unit goes back
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -35,11 +35,17 @@ class NothingLeft(Exception):  # noqa: N818 - the guard's answer, caught where t
 
 @dataclass
 class Outcome:
-    """What became of a batch, entry by entry. An entry in neither list stays in the log."""
+    """What became of a batch, entry by entry. An entry in none of the lists stays in the log."""
 
     issued: list[LogEntry] = field(default_factory=list)  # written now
     settled: list[LogEntry] = field(default_factory=list)  # in the database: to be taken out of the log
-    released: list[tuple[LogEntry, bool]] = field(default_factory=list)  # to be undone; whether its unit goes back
+    released: list[LogEntry] = field(default_factory=list)  # to be undone: their units go back
+    surplus: list[LogEntry] = field(default_factory=list)  # to be undone: they never had one
+
+    @property
+    def rejected(self) -> int:
+        """How many entries ended without a coupon."""
+        return len(self.released) + len(self.surplus)
 
 
 def issue_claims(event_id: int, store: StockStore, *, batch: int = BATCH) -> int:
@@ -71,7 +77,7 @@ def issue_claims(event_id: int, store: StockStore, *, batch: int = BATCH) -> int
             first=entries[0].entry_id,
             last=after,
             issued=len(outcome.issued),
-            rejected=len(outcome.released),
+            rejected=outcome.rejected,
         )
 
 
@@ -87,7 +93,7 @@ def settle_leftovers(event_id: int, store: StockStore) -> int:
         outcome = Outcome()
         all_known = _pass_over_known(event_id, entries, outcome)
         _settle(event_id, store, entries, outcome, move_watermark=False)
-        settled += len(outcome.settled) + len(outcome.released)
+        settled += len(outcome.settled) + outcome.rejected
         if not all_known:
             break
         after = entries[-1].entry_id
@@ -102,21 +108,24 @@ def _write(event_id: int, entries: Sequence[LogEntry]) -> Outcome:
     with connection.cursor() as cursor:
         # Foreign keys are deferred to the commit by Django; a bad row must show itself before.
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    pending = _without_failed(event_id, entries, outcome, now)
+    failed = failures.of(event_id, entries)
+    pending = _without_failed(entries, failed, outcome, now)
     while pending:
         left = event.quantity - event.issued
         if left == 0:
-            _reject_surplus(event_id, pending, outcome)
+            _reject_surplus(event, pending, outcome)
             break
         # Redis never hands out more than is left, unless it lost data: the database decides, in the log's order.
         part, pending = pending[:left], pending[left:]
         event.issued += _insert_or_isolate(event_id, part, outcome, now)
+    failures.mark_issued(failed[entry] for entry in outcome.issued if entry in failed)
     return outcome
 
 
-def _without_failed(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> list[LogEntry]:
+def _without_failed(
+    entries: Sequence[LogEntry], failed: Mapping[LogEntry, FailedClaim], outcome: Outcome, now: datetime
+) -> list[LogEntry]:
     """The entries to write now: not those that failed for good, nor those whose next attempt is not due."""
-    failed = failures.of(event_id, entries)
     pending = []
     for entry in entries:
         earlier = failed.get(entry)
@@ -144,18 +153,19 @@ def _pass_over_known(event_id: int, entries: Sequence[LogEntry], outcome: Outcom
 def _finish_failed(entry: LogEntry, failed: FailedClaim, outcome: Outcome) -> None:
     if failed.status == FailedClaim.Status.ISSUED:
         outcome.settled.append(entry)
+    elif failed.had_unit:
+        outcome.released.append(entry)
     else:
-        outcome.released.append((entry, failed.reason != Reason.STOCK_EXHAUSTED))
+        outcome.surplus.append(entry)
 
 
-def _reject_surplus(event_id: int, pending: Sequence[LogEntry], outcome: Outcome) -> None:
-    issued = rows.existing(event_id, pending)
-    for entry in pending:
-        if entry in issued:
-            outcome.settled.append(entry)
-        else:
-            failures.reject(event_id, entry, Reason.STOCK_EXHAUSTED)
-            outcome.released.append((entry, False))  # its unit was never there
+def _reject_surplus(event: Event, pending: Sequence[LogEntry], outcome: Outcome) -> None:
+    issued = rows.existing(event.id, pending)
+    surplus = [entry for entry in pending if entry not in issued]
+    from_outage = event.stock_mode == Event.StockMode.DATABASE
+    failures.reject(event.id, surplus, Reason.OUTAGE if from_outage else Reason.STOCK_EXHAUSTED)
+    outcome.settled += issued
+    outcome.surplus += surplus
 
 
 def _insert_or_isolate(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> int:
@@ -174,7 +184,7 @@ def _insert_or_isolate(event_id: int, entries: Sequence[LogEntry], outcome: Outc
         if rows.existing(event_id, entries):
             outcome.settled.append(entry)
         elif failures.note(event_id, entry, error, now):
-            outcome.released.append((entry, True))
+            outcome.released.append(entry)
         return 0
 
 
@@ -184,17 +194,14 @@ def _insert(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: d
     rows.notify_issued(event_id, written, now)
     fresh = set(written)
     issued = [entry for entry in entries if (entry.epoch, entry.sequence) in fresh]
-    failures.mark_issued(event_id, issued)
-
     rest = [entry for entry in entries if (entry.epoch, entry.sequence) not in fresh]
     known = rows.existing(event_id, rest)  # an earlier run wrote them and did not come to settle them
     refused = [entry for entry in rest if entry not in known]
-    for entry in refused:
-        failures.reject(event_id, entry, Reason.ALREADY_CLAIMED)
+    failures.reject(event_id, refused, Reason.ALREADY_CLAIMED)
     # Last, so that a batch that is rolled back leaves no trace in the outcome.
     outcome.issued += issued
     outcome.settled += [*issued, *known]
-    outcome.released += [(entry, True) for entry in refused]
+    outcome.released += refused
     return len(written)
 
 
@@ -222,5 +229,5 @@ def _settle(
         drained=last.sequence if move_watermark else 0,
         entries=[entry.entry_id for entry in outcome.settled],
     )
-    for entry, unit in outcome.released:
-        store.release(event_id, entry_id=entry.entry_id, user_id=entry.user_id, unit=unit)
+    store.release(event_id, outcome.released)
+    store.release(event_id, outcome.surplus, unit=False)

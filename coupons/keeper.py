@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from redis.exceptions import RedisError
 
-from coupons import loading
+from coupons import loading, modes
 from coupons.locks import take_drain_lock
 from coupons.stock.codes import AdjustCode
 from coupons.stock.store import bulk_store, hot_store
@@ -34,6 +34,13 @@ class RedisStockKeeper:
         """Add or take units."""
         self._adjust(event, delta=delta)
 
+    def sell_from(self, event_id: int, mode: str) -> Event:
+        """Move the sale to Redis or to the database."""
+        if mode == Event.StockMode.DATABASE:
+            return modes.sell_from_database(event_id, bulk_store())
+        with _redis():
+            return modes.sell_from_redis(event_id, bulk_store())
+
     def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:
         """The stock of each event."""
         if not event_ids:
@@ -47,6 +54,8 @@ class RedisStockKeeper:
 
     @staticmethod
     def _adjust(event: Event, *, delta: int) -> None:
+        if event.stock_mode == Event.StockMode.DATABASE:
+            return  # the row says it all
         with _redis():
             code, stock = bulk_store().adjust(event.id, epoch=event.epoch, delta=delta, window=loading.window_of(event))
         if code is AdjustCode.INSUFFICIENT:
@@ -56,8 +65,8 @@ class RedisStockKeeper:
             )
         if code is not AdjustCode.ADJUSTED and event.status != Event.Status.CLOSED:
             raise Unavailable(
-                "The stock of this sale is not in Redis at the moment. The reconciler loads it within five minutes; "
-                "`manage.py reconcile` does it at once. Then try again."
+                "The stock of this sale is not in Redis at the moment. A worker loads it within seconds: try again. "
+                "Where no worker runs, `manage.py reconcile` loads it."
             )
 
 

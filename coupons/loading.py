@@ -1,10 +1,13 @@
 """Load: build an event's stock in Redis from the database. Only here, and never by a claim."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from django.db.models import Max
 
-from coupons import failures
+from coupons import claimants, failures
 from coupons.issuing import settle_leftovers
 from coupons.models import Coupon, FailedClaim
 from coupons.stock.codes import LoadCode
@@ -13,6 +16,14 @@ from coupons.stock.store import StockStore
 from events.models import Event
 
 LOG_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a load put in place."""
+
+    stock: int  # units
+    lost: int  # accepted claims that were neither in the database nor in the log: rejected, their owners told
 
 
 def window_of(event: Event) -> Window:
@@ -27,29 +38,34 @@ def window_of(event: Event) -> Window:
     )
 
 
-def load(event: Event, store: StockStore) -> int:
-    """Build the stock in a new epoch and save the epoch; the units in stock.
+def load(event: Event, store: StockStore) -> Loaded:
+    """Build the stock in a new epoch and save the epoch.
 
     The caller holds the drain lock and the event's row, in a transaction. Claims in the log from an older load stay
-    there and are honoured: they are counted out of the stock and drained as ever.
+    there and are honoured: they are counted out of the stock and drained as ever. A claim that only its claimant's
+    entry still tells of is lost.
     """
     store.unload(event.id)
     settle_leftovers(event.id, store)
-    held, logged = _held(event, store)
-    failures.reject_lost(event.id, logged)
+    logged = set(_logged(event.id, store))
+    ghosts = [one.entry for one in claimants.ghosts(event.id, store)]
+    failed = failures.of(event.id, ghosts)
+    lost = [entry for entry in ghosts if entry not in failed]
+    failures.reject(event.id, lost, FailedClaim.Reason.LOST)
+    untried = failures.reject_lost(event.id, logged)
     event.epoch += 1
-    event.save(update_fields=["epoch", "status", "updated_at"])
+    event.save(update_fields=["epoch", "status", "stock_mode", "fell_back_at", "updated_at"])
     code, stock = store.load(
         event.id,
         epoch=event.epoch,
         available=event.quantity - event.issued,
         sequence=max(highest_sequence(event.id), *(entry.sequence for entry in logged), 0),
         window=window_of(event),
-        claimants=held.items(),
+        claimants=_held(event.id, logged),
     )
     if code is not LoadCode.LOADED:
         raise RuntimeError(f"event {event.id}: epoch {event.epoch} was in Redis before it was loaded")
-    return stock
+    return Loaded(stock, len(lost) + untried)
 
 
 def highest_sequence(event_id: int) -> int:
@@ -61,26 +77,27 @@ def highest_sequence(event_id: int) -> int:
     return max(numbers)
 
 
-def _held(event: Event, store: StockStore) -> tuple[dict[int, list[HeldClaim]], set[LogEntry]]:
-    """Who holds what, by the coupons and the claim log together; and what is in the log."""
-    held: dict[int, list[HeldClaim]] = {}
-    logged: set[LogEntry] = set()
-    for user_id, claim in _coupons(event.id):
-        held.setdefault(user_id, []).append(claim)
+def _logged(event_id: int, store: StockStore) -> Iterator[LogEntry]:
     after = None
-    while entries := store.read_log(event.id, after=after, count=LOG_PAGE):
-        for entry in entries:
-            held.setdefault(entry.user_id, []).append(
-                HeldClaim(entry.ordinal, entry.epoch, entry.sequence, entry.claimed_ms)
-            )
-            logged.add(entry)
+    while entries := store.read_log(event_id, after=after, count=LOG_PAGE):
+        yield from entries
         after = entries[-1].entry_id
-    return held, logged
 
 
-def _coupons(event_id: int) -> Iterator[tuple[int, HeldClaim]]:
-    rows = Coupon.objects.filter(event_id=event_id).order_by("epoch", "sequence")
-    for user_id, ordinal, epoch, sequence, claimed_at in rows.values_list(
-        "user_id", "ordinal", "epoch", "sequence", "claimed_at"
-    ).iterator(chunk_size=LOG_PAGE):
-        yield user_id, HeldClaim(ordinal, epoch, sequence, milliseconds(claimed_at))
+def _held(event_id: int, logged: set[LogEntry]) -> Iterator[tuple[int, list[HeldClaim]]]:
+    """Who holds what, by the coupons and the claim log together: each user once, the oldest claim first.
+
+    The coupons are read as they are handed on, however many there are: the transaction is never idle for long.
+    """
+    waiting: dict[int, list[HeldClaim]] = {}
+    for entry in logged:
+        waiting.setdefault(entry.user_id, []).append(entry.held)
+    coupons = Coupon.objects.filter(event_id=event_id).order_by("user_id", "ordinal").iterator(chunk_size=LOG_PAGE)
+    for user_id, issued in groupby(coupons, key=attrgetter("user_id")):
+        yield user_id, _in_order([one.entry.held for one in issued] + waiting.pop(user_id, []))
+    for user_id, held in waiting.items():
+        yield user_id, _in_order(held)
+
+
+def _in_order(held: list[HeldClaim]) -> list[HeldClaim]:
+    return sorted(held, key=lambda one: (one.epoch, one.sequence))

@@ -4,7 +4,12 @@ It is not in Redis, because it guards the database and must not be lost with Red
 worker that dies holds up nobody; one that hangs is cut off by `idle_in_transaction_session_timeout`.
 """
 
-from django.db import connection
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection, transaction
+
+from events.models import Event
 
 # Keeps our keys apart from any other advisory lock in the same database.
 NAMESPACE = 0x5EC0 << 48
@@ -21,3 +26,20 @@ def try_drain_lock(event_id: int) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [NAMESPACE + event_id])
         return bool(cursor.fetchone()[0])
+
+
+def is_free(event_id: int) -> bool:
+    """Whether nobody holds the lock of the event now. It may be taken the moment after."""
+    with transaction.atomic():
+        return try_drain_lock(event_id)
+
+
+@contextmanager
+def locked_event(event_id: int) -> Iterator[Event]:
+    """The event, in a transaction that holds the drain lock and the row: nobody drains, loads or changes it meanwhile.
+
+    Raises `Event.DoesNotExist`.
+    """
+    with transaction.atomic():
+        take_drain_lock(event_id)
+        yield Event.objects.select_for_update(no_key=True).get(pk=event_id)

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from coupons.stock.records import LogEntry, milliseconds
 from events.models import Event
 
 
@@ -41,6 +42,7 @@ class Coupon(models.Model):
     code = models.CharField(max_length=24, unique=True)
     epoch = models.PositiveIntegerField()
     sequence = models.PositiveBigIntegerField()
+    request = models.CharField(max_length=11, blank=True, help_text="The digest of the claim's Idempotency-Key.")
     claimed_at = models.DateTimeField()
     issued_at = models.DateTimeField()
 
@@ -60,6 +62,13 @@ class Coupon(models.Model):
     def claim_id(self) -> ClaimId:
         """The claim it was issued for."""
         return ClaimId(self.event_id, self.epoch, self.sequence)
+
+    @property
+    def entry(self) -> LogEntry:
+        """The claim as the log had it."""
+        return LogEntry(
+            self.epoch, self.sequence, self.user_id, self.ordinal, milliseconds(self.claimed_at), self.request
+        )
 
 
 class FailedClaim(models.Model):
@@ -83,12 +92,14 @@ class FailedClaim(models.Model):
         STOCK_EXHAUSTED = "stock_exhausted", "No unit was left in the database"
         ALREADY_CLAIMED = "already_claimed", "The user has this coupon already"
         LOST = "lost", "Its place in the claim log was lost"
+        OUTAGE = "outage", "No unit was left when Redis came back"
 
     event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="failed_claims")
     user_id = models.BigIntegerField(db_index=True)
     ordinal = models.PositiveSmallIntegerField()
     epoch = models.PositiveIntegerField()
     sequence = models.PositiveBigIntegerField()
+    request = models.CharField(max_length=11, blank=True, help_text="The digest of the claim's Idempotency-Key.")
     claimed_at = models.DateTimeField()
     status = models.CharField(max_length=10, choices=Status.choices)
     reason = models.CharField(max_length=20, choices=Reason.choices)
@@ -121,6 +132,18 @@ class FailedClaim(models.Model):
         """The claim that failed."""
         return ClaimId(self.event_id, self.epoch, self.sequence)
 
+    @property
+    def entry(self) -> LogEntry:
+        """The claim as the log had it."""
+        return LogEntry(
+            self.epoch, self.sequence, self.user_id, self.ordinal, milliseconds(self.claimed_at), self.request
+        )
+
+    @property
+    def had_unit(self) -> bool:
+        """Whether the database had a unit for it, which goes back when it is rejected."""
+        return self.reason not in (self.Reason.STOCK_EXHAUSTED, self.Reason.OUTAGE)
+
 
 class Reconciliation(models.Model):
     """One drift between Redis and the database: when it was seen, and when it was mended or had gone by itself."""
@@ -133,6 +156,9 @@ class Reconciliation(models.Model):
         GHOST_CLAIMANT = "ghost_claimant", "A claimant without log entry or coupon"
         MISSING_EVENT = "missing_event", "A live event is not in Redis"
         ROLLED_BACK = "rolled_back", "Redis is behind the database"
+        OTHER_RUN = "other_run", "Redis was restarted or replaced"
+        DAMAGED = "damaged", "A key in Redis was of a wrong type"
+        OUTAGE = "outage", "Redis was lost, and the database sold instead"
 
     event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="reconciliations")
     kind = models.CharField(max_length=20, choices=Kind.choices)

@@ -6,17 +6,16 @@ when it is seen twice, by a delta, so that units claimed between look and mendin
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
-from django.db import transaction
 from django.utils import timezone
 
-from coupons import claimants, drift
+from coupons import claimants, drift, modes
 from coupons.issuing import settle_leftovers
 from coupons.loading import highest_sequence, load, window_of
-from coupons.locks import take_drain_lock
+from coupons.locks import is_free, locked_event
 from coupons.models import Reconciliation
 from coupons.stock.codes import AdjustCode
 from coupons.stock.records import Snapshot
@@ -30,36 +29,43 @@ Kind = Reconciliation.Kind
 FORGET_AFTER = timedelta(days=30)
 
 
-def events_with_backlog(store: StockStore) -> list[int]:
-    """The events whose claim log holds something."""
-    return [event_id for event_id, backlog in store.backlogs(_recent()).items() if backlog]
+@dataclass
+class Due:
+    """What a look at all events found to be done, by event id."""
+
+    drain: list[int] = field(default_factory=list)  # claims wait in the log
+    reconcile: list[int] = field(default_factory=list)  # Redis lacks the stock, or cannot be trusted with what it has
+    bring_back: list[int] = field(default_factory=list)  # sold from the database, and Redis answers again
+
+
+def look(store: StockStore) -> Due:
+    """One query and one look at Redis for all events: what is due. Raises `RedisError` where Redis does not answer."""
+    due = Due()
+    events = list(_recent())
+    snapshots = store.snapshots([event.id for event in events])
+    for event in events:
+        found = snapshots.get(event.id)  # None: it could not be read, which is for the reconciler to see
+        if found is not None and found.backlog:
+            due.drain.append(event.id)
+        if event.stock_mode == Event.StockMode.DATABASE:
+            if found is None or found.loaded:
+                store.unload(event.id)  # a process that has not heard of it sells nothing from there any more
+            if modes.due_back(event) and is_free(event.id):
+                due.bring_back.append(event.id)
+        elif _is_live(event) and (found is None or _why_reload(event, found) is not None) and is_free(event.id):
+            due.reconcile.append(event.id)
+    return due
 
 
 def reconcile_all(store: StockStore) -> list[Reconciliation]:
     """Reconcile every event that is live, and retire those that are over. One that fails stops no other."""
     found = []
-    for event_id in _recent():
+    for event in list(_recent()):
         try:
-            found += reconcile(event_id, store)
+            found += reconcile(event.id, store)
         except Exception:  # the next event must still have its turn
-            log.exception("reconcile_failed", event_id=event_id)
+            log.exception("reconcile_failed", event_id=event.id)
     return found
-
-
-def load_missing(store: StockStore) -> list[int]:
-    """Load the live events that Redis does not have; their ids. One that fails does not stop the others."""
-    missing = [event_id for event_id, one in store.snapshots(list(_live())).items() if not one.loaded]
-    loaded = []
-    for event_id in missing:
-        try:
-            with _locked(event_id) as event:
-                snapshot = store.snapshot(event_id)
-                if event.status in (Event.Status.PUBLISHED, Event.Status.PAUSED) and not snapshot.loaded:
-                    _reload(event, snapshot, Kind.MISSING_EVENT, store)
-                    loaded.append(event_id)
-        except Exception:  # the next event must still have its turn
-            log.exception("load_failed", event_id=event_id)
-    return loaded
 
 
 def reconcile(event_id: int, store: StockStore, *, dry_run: bool = False) -> list[Reconciliation]:
@@ -67,21 +73,28 @@ def reconcile(event_id: int, store: StockStore, *, dry_run: bool = False) -> lis
 
     With `dry_run` nothing is changed: the differences are returned unsaved.
     """
-    with _locked(event_id) as event:
-        if event.status == Event.Status.DRAFT:
+    # Also so that a Redis that does not answer is met here, before a lock is taken that others wait for.
+    damaged = store.damaged(event_id)
+    with locked_event(event_id) as event:
+        if event.status == Event.Status.DRAFT or event.stock_mode == Event.StockMode.DATABASE:
             return []
+        if damaged:
+            return [_repair(event, damaged, store, dry_run=dry_run)]
         snapshot = store.snapshot(event_id)
-        if event.status == Event.Status.CLOSED or event.closes_at <= timezone.now():
-            if not dry_run and snapshot.loaded and not snapshot.backlog:
-                store.retire(event_id)
-            return []
-        kind = _not_the_database_s(event, snapshot)
-        if kind:
-            if dry_run:
+        live = _is_live(event)
+        if live:
+            kind = _why_reload(event, snapshot) or _is_behind(event, snapshot)
+            if kind and dry_run:
                 return [drift.unsaved(event_id, kind, expected=event.epoch, found=snapshot.epoch)]
-            return [_reload(event, snapshot, kind, store)]
-        found = _reconcile_stock(event, store, dry_run=dry_run)
-    return found + claimants.reconcile(event_id, store, dry_run=dry_run)
+            if kind:
+                return [_reload(event, snapshot, kind, store)]
+        elif not snapshot.loaded or snapshot.backlog or store.is_retired(event_id):
+            return []
+        found = _reconcile_stock(event, store, dry_run=dry_run) if live else []
+    found += claimants.reconcile(event_id, store, dry_run=dry_run)
+    if not live and not found and not dry_run:
+        store.retire(event_id)
+    return found
 
 
 def _reconcile_stock(event: Event, store: StockStore, *, dry_run: bool) -> list[Reconciliation]:
@@ -108,13 +121,20 @@ def _reconcile_stock(event: Event, store: StockStore, *, dry_run: bool) -> list[
     return [seen.row]
 
 
-def _not_the_database_s(event: Event, snapshot: Snapshot) -> Reconciliation.Kind | None:
-    """Whether the stock in Redis is missing, or is an older one than the database has seen."""
+def _why_reload(event: Event, snapshot: Snapshot) -> Reconciliation.Kind | None:
+    """Whether the stock in Redis is missing, is not the one that the database knows, or was there before Redis was."""
     if not snapshot.loaded:
         return Kind.MISSING_EVENT
-    if snapshot.epoch != event.epoch or snapshot.sequence < highest_sequence(event.id):
+    if snapshot.epoch != event.epoch:
         return Kind.ROLLED_BACK
+    if not snapshot.same_run:
+        return Kind.OTHER_RUN
     return None
+
+
+def _is_behind(event: Event, snapshot: Snapshot) -> Reconciliation.Kind | None:
+    """Whether the database has claims that Redis does not know to have given."""
+    return Kind.ROLLED_BACK if snapshot.sequence < highest_sequence(event.id) else None
 
 
 def _reload(event: Event, snapshot: Snapshot, kind: Reconciliation.Kind, store: StockStore) -> Reconciliation:
@@ -122,24 +142,38 @@ def _reload(event: Event, snapshot: Snapshot, kind: Reconciliation.Kind, store: 
     row = drift.unsaved(event.id, kind, expected=event.epoch, found=snapshot.epoch)
     # A database that was restored may have forgotten loads: the claim log takes no entry of an epoch it has passed.
     event.epoch = max(event.epoch, snapshot.epoch)
-    row.detail = {"stock": load(event, store), "epoch": event.epoch, "sequence_found": snapshot.sequence}
+    loaded = load(event, store)
+    row.detail = {
+        "stock": loaded.stock,
+        "epoch": event.epoch,
+        "lost": loaded.lost,
+        "sequence_found": snapshot.sequence,
+    }
     row.save()
     drift.mend(row)
     return row
 
 
-def _live() -> Iterator[int]:
-    now = timezone.now()
-    yield from Event.objects.live().filter(closes_at__gt=now).values_list("id", flat=True)
+def _repair(event: Event, damaged: list[str], store: StockStore, *, dry_run: bool) -> Reconciliation:
+    """Remove what cannot be read, and build the stock of a live sale anew."""
+    row = drift.unsaved(event.id, Kind.DAMAGED, expected=0, found=len(damaged), detail={"keys": damaged})
+    if dry_run:
+        return row
+    store.remove(damaged)
+    if _is_live(event):
+        event.epoch = max(event.epoch, store.snapshot(event.id).epoch)
+        loaded = load(event, store)
+        row.detail |= {"stock": loaded.stock, "epoch": event.epoch, "lost": loaded.lost}
+    row.save()
+    drift.mend(row)
+    return row
 
 
-def _recent() -> list[int]:
+def _is_live(event: Event) -> bool:
+    on = event.status in (Event.Status.PUBLISHED, Event.Status.PAUSED)
+    return on and event.closes_at > timezone.now()
+
+
+def _recent() -> Iterator[Event]:
     since = timezone.now() - FORGET_AFTER
-    return list(Event.objects.public().filter(epoch__gte=1, closes_at__gt=since).values_list("id", flat=True))
-
-
-@contextmanager
-def _locked(event_id: int) -> Iterator[Event]:
-    with transaction.atomic():
-        take_drain_lock(event_id)
-        yield Event.objects.select_for_update(no_key=True).get(pk=event_id)
+    yield from Event.objects.public().filter(epoch__gte=1, closes_at__gt=since).order_by("id")

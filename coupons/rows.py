@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import connection
@@ -9,17 +10,17 @@ from django.db import connection
 from coupons.codes import new_code
 from coupons.models import ClaimId
 from coupons.stock.records import LogEntry, instant
-from notifications.models import Notification
 
 Claim = tuple[int, int]  # epoch, sequence
 
 INSERT_COUPONS = """
-INSERT INTO coupons_coupon (event_id, user_id, ordinal, code, epoch, sequence, claimed_at, issued_at)
-SELECT %(event_id)s, claim.user_id, claim.ordinal, claim.code, claim.epoch, claim.sequence, claim.claimed_at, %(now)s
+INSERT INTO coupons_coupon (event_id, user_id, ordinal, code, epoch, sequence, request, claimed_at, issued_at)
+SELECT %(event_id)s, claim.user_id, claim.ordinal, claim.code, claim.epoch, claim.sequence,
+    claim.request, claim.claimed_at, %(now)s
 FROM unnest(
     %(users)s::bigint[], %(ordinals)s::int[], %(codes)s::text[], %(epochs)s::int[], %(sequences)s::bigint[],
-    %(claimed)s::timestamptz[]
-) WITH ORDINALITY AS claim (user_id, ordinal, code, epoch, sequence, claimed_at, place)
+    %(requests)s::text[], %(claimed)s::timestamptz[]
+) WITH ORDINALITY AS claim (user_id, ordinal, code, epoch, sequence, request, claimed_at, place)
 ORDER BY claim.place
 ON CONFLICT (event_id, user_id, ordinal) DO NOTHING
 RETURNING epoch, sequence
@@ -50,7 +51,32 @@ JOIN unnest(%(epochs)s::int[], %(sequences)s::bigint[], %(users)s::bigint[])
     ON coupon.epoch = claim.epoch AND coupon.sequence = claim.sequence AND coupon.user_id = claim.user_id
 WHERE coupon.event_id = %(event_id)s
 """
-# The user is part of it: a Redis that was rolled back gives a number again, to somebody else.
+# The user is part of it: a Redis that was rolled back may have given a number again, to somebody else.
+
+REJECT = """
+INSERT INTO coupons_failedclaim (
+    event_id, user_id, ordinal, epoch, sequence, request, claimed_at, status, reason, error, attempts, created_at,
+    updated_at
+)
+SELECT %(event_id)s, claim.user_id, claim.ordinal, claim.epoch, claim.sequence, claim.request, claim.claimed_at,
+    'rejected', %(reason)s, '', 0, %(now)s, %(now)s
+FROM unnest(
+    %(users)s::bigint[], %(ordinals)s::int[], %(epochs)s::int[], %(sequences)s::bigint[], %(requests)s::text[],
+    %(claimed)s::timestamptz[]
+) AS claim (user_id, ordinal, epoch, sequence, request, claimed_at)
+ON CONFLICT (event_id, epoch, sequence, user_id)
+DO UPDATE SET status = 'rejected', reason = %(reason)s, next_attempt_at = NULL, updated_at = %(now)s
+"""
+
+NOTIFY_REJECTED = """
+INSERT INTO notifications_notification (user_id, kind, key, data, created_at)
+SELECT claim.user_id, 'claim_rejected', format('claim_rejected:%%s', claim.name),
+    jsonb_build_object('event_id', %(event_id)s::bigint, 'claim_id', claim.name, 'reason', %(reason)s::text), %(now)s
+FROM unnest(%(users)s::bigint[], %(names)s::text[]) AS claim (user_id, name)
+JOIN {users} AS owner ON owner.id = claim.user_id
+ON CONFLICT (key) DO NOTHING
+"""
+# A user who is gone is not told.
 
 
 def insert_coupons(event_id: int, entries: Sequence[LogEntry], now: datetime) -> list[Claim]:
@@ -61,12 +87,8 @@ def insert_coupons(event_id: int, entries: Sequence[LogEntry], now: datetime) ->
             {
                 "event_id": event_id,
                 "now": now,
-                "users": [entry.user_id for entry in entries],
-                "ordinals": [entry.ordinal for entry in entries],
                 "codes": [new_code() for _ in entries],
-                "epochs": [entry.epoch for entry in entries],
-                "sequences": [entry.sequence for entry in entries],
-                "claimed": [instant(entry.claimed_ms) for entry in entries],
+                **_claims(entries),
             },
         )
         written: list[Claim] = cursor.fetchall()
@@ -93,20 +115,32 @@ def notify_issued(event_id: int, claims: Sequence[Claim], now: datetime) -> None
             cursor.execute(NOTIFY_ISSUED, {"event_id": event_id, "now": now, **_columns(claims)})
 
 
-def notify_rejected(event_id: int, entry: LogEntry, reason: str, now: datetime) -> None:
-    """Write the notification of a rejected claim. A user who is gone is not told."""
-    if not get_user_model().objects.filter(pk=entry.user_id).exists():
-        return
-    claim_id = str(ClaimId(event_id, entry.epoch, entry.sequence))
-    Notification.objects.get_or_create(
-        key=f"claim_rejected:{claim_id}",
-        defaults={
-            "user_id": entry.user_id,
-            "kind": Notification.Kind.CLAIM_REJECTED,
-            "data": {"event_id": event_id, "claim_id": claim_id, "reason": reason},
-            "created_at": now,
-        },
-    )
+def reject(event_id: int, entries: Sequence[LogEntry], reason: str, now: datetime) -> None:
+    """Write of each entry that it is rejected, and why."""
+    with connection.cursor() as cursor:
+        cursor.execute(REJECT, {"event_id": event_id, "reason": reason, "now": now, **_claims(entries)})
+
+
+def notify_rejected(event_id: int, entries: Sequence[LogEntry], reason: str, now: datetime) -> None:
+    """Write the notification of each rejected claim."""
+    names = [str(ClaimId(event_id, entry.epoch, entry.sequence)) for entry in entries]
+    users = [entry.user_id for entry in entries]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            NOTIFY_REJECTED.format(users=get_user_model()._meta.db_table),
+            {"event_id": event_id, "reason": reason, "now": now, "users": users, "names": names},
+        )
+
+
+def _claims(entries: Sequence[LogEntry]) -> dict[str, list[Any]]:
+    return {
+        "users": [entry.user_id for entry in entries],
+        "ordinals": [entry.ordinal for entry in entries],
+        "epochs": [entry.epoch for entry in entries],
+        "sequences": [entry.sequence for entry in entries],
+        "requests": [entry.request for entry in entries],
+        "claimed": [instant(entry.claimed_ms) for entry in entries],
+    }
 
 
 def _columns(claims: Iterable[Claim]) -> dict[str, list[int]]:

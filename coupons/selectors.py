@@ -6,13 +6,16 @@ from datetime import datetime
 from typing import Any, Literal
 
 from django.db.models import QuerySet
+from django.utils import timezone
 from redis.exceptions import RedisError
 
 from coupons.errors import ClaimNotFound
 from coupons.models import ClaimId, Coupon, FailedClaim
 from coupons.stock.records import HeldClaim, instant
 from coupons.stock.store import hot_store
-from events.errors import Unavailable
+from events.catalogue import KnownEvent, catalogue
+from events.errors import EventNotFound, Unavailable
+from events.models import Event
 
 Status = Literal["pending", "issued", "rejected"]
 
@@ -41,10 +44,11 @@ class ClaimView:
 def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:
     """One claim of the user. A pending one costs one round trip to Redis and no query.
 
+    A claim of an older load that nobody knows any more was lost with the Redis that had it, and is told as rejected.
     Raises `ClaimNotFound` for a claim that is unknown or another's, `Unavailable` where that cannot be told.
     """
-    name = ClaimId.parse(claim_id)
-    if name is None or name.event_id != event_id or str(name) != claim_id:
+    name, event = ClaimId.parse(claim_id), catalogue.get(event_id)
+    if name is None or event is None or name.event_id != event_id or str(name) != claim_id:
         raise ClaimNotFound
     held, epoch, drained = _held(event_id, user_id)
     mine = next((one for one in held or () if (one.epoch, one.sequence) == (name.epoch, name.sequence)), None)
@@ -55,18 +59,26 @@ def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:
         return found[0]
     if mine is not None:
         return pending(event_id, mine)
-    if held is None:
-        raise Unavailable  # it may wait in a claim log that cannot be read now
-    raise ClaimNotFound
+    all_in_sight = epoch == event.epoch or (event.sells_from_database and name.epoch == event.epoch)
+    if name.epoch > event.epoch or (all_in_sight and name.epoch == event.epoch):
+        raise ClaimNotFound
+    if held is None or not (all_in_sight or _is_over(event)):
+        raise Unavailable  # it may wait in a claim log that cannot be read now, or in a load that is under way
+    if _is_known(name):
+        raise ClaimNotFound  # another's
+    return ClaimView(name, "rejected", timezone.now(), reason=FailedClaim.Reason.LOST)
 
 
 def claims_of(*, event_id: int, user_id: int) -> list[ClaimView]:
-    """All claims of the user on the event, newest first."""
+    """All claims of the user on the event, newest first; while Redis is lost those that the database has."""
+    event = catalogue.get(event_id)
+    if event is None:
+        raise EventNotFound
     held, _, _ = _held(event_id, user_id)
-    if held is None:
+    if held is None and not event.sells_from_database:
         raise Unavailable
     views = {view.id: view for view in _in_database(event_id, user_id)}
-    for one in held:
+    for one in held or ():
         views.setdefault(ClaimId(event_id, one.epoch, one.sequence), pending(event_id, one))
     return sorted(views.values(), key=lambda view: view.id, reverse=True)
 
@@ -84,6 +96,23 @@ def _held(event_id: int, user_id: int) -> tuple[list[HeldClaim] | None, int, int
         return None, 0, 0
 
 
+def _is_over(event: KnownEvent) -> bool:
+    return event.status == Event.Status.CLOSED or event.closes_at <= timezone.now()
+
+
+def _is_known(name: ClaimId) -> bool:
+    """Whether anybody has or had this claim."""
+    named = {"event_id": name.event_id, "epoch": name.epoch, "sequence": name.sequence}
+    if Coupon.objects.filter(**named).exists() or FailedClaim.objects.filter(**named).exists():
+        return True
+    return bool(hot_store().in_log(name.event_id, [f"{name.epoch}-{name.sequence}"]))
+
+
+def issued(coupon: Coupon) -> ClaimView:
+    """A claim that has its coupon, as its owner sees it."""
+    return ClaimView(coupon.claim_id, "issued", coupon.claimed_at, coupon=coupon)
+
+
 def pending(event_id: int, held: HeldClaim) -> ClaimView:
     """A claim that waits in the log, as its owner sees it."""
     return ClaimView(ClaimId(event_id, held.epoch, held.sequence), "pending", instant(held.claimed_ms))
@@ -91,7 +120,7 @@ def pending(event_id: int, held: HeldClaim) -> ClaimView:
 
 def _in_database(event_id: int, user_id: int, **claim: int) -> list[ClaimView]:
     coupons = Coupon.objects.filter(event_id=event_id, user_id=user_id, **claim).select_related("event")
-    views = [ClaimView(one.claim_id, "issued", one.claimed_at, coupon=one) for one in coupons]
+    views = [issued(one) for one in coupons]
     if claim and views:
         return views
     failed = FailedClaim.objects.filter(event_id=event_id, user_id=user_id, **claim)

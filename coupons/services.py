@@ -2,6 +2,8 @@
 
 import base64
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -11,16 +13,16 @@ from django.db import transaction
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from coupons import metrics, rows
+from coupons import direct, metrics, modes, rows
 from coupons.errors import AlreadyClaimed, Closed, NotOpen, Paused, RateLimited, SoldOut
 from coupons.issuing import count_issued
-from coupons.locks import take_drain_lock
+from coupons.locks import locked_event
 from coupons.models import ClaimId, FailedClaim
 from coupons.nudging import nudger
 from coupons.selectors import ClaimView, pending
 from coupons.stock.codes import AdjustCode, ReserveCode
-from coupons.stock.records import HeldClaim, LogEntry, Reply, Reservation, instant, milliseconds
-from coupons.stock.store import bulk_store, hot_store
+from coupons.stock.records import Reply, Reservation, instant
+from coupons.stock.store import StockNotAsked, bulk_store, hot_store
 from events.catalogue import KnownEvent, catalogue
 from events.errors import EventNotFound, InvalidChange, Refusal, Unavailable
 from events.models import Event
@@ -39,7 +41,7 @@ class Claimed:
 
 
 def claim(*, event_id: int, user_id: int, idempotency_key: str = "") -> Claimed:
-    """Take a unit of the event for the user: no query, one round trip to Redis.
+    """Take a unit of the event for the user: no query, one round trip to Redis; one transaction while Redis is lost.
 
     The same `idempotency_key` gets the first answer again. Raises the `Refusal` that says why not.
     """
@@ -58,21 +60,48 @@ def _claim(event_id: int, user_id: int, request: str) -> Claimed:
         raise EventNotFound
     if event.status == Event.Status.CLOSED or event.closes_at <= timezone.now():
         return _first_answer(event, user_id, request)
+    if event.sells_from_database:
+        return _claim_directly(event, user_id, request)
     try:
         started = time.perf_counter()
         reply = hot_store().reserve(event_id, epoch=event.epoch, claims=[(user_id, request)])
         metrics.SCRIPT_SECONDS.observe(time.perf_counter() - started)
     except RedisError as error:
-        log.warning("claim_without_redis", event_id=event_id, error=type(error).__name__)
+        if _redis_is_lost(event):
+            return _claim_directly(event, user_id, request, fall_back=True)
+        if not isinstance(error, StockNotAsked):  # a breaker says once that it opened
+            log.warning("claim_without_redis", event_id=event_id, error=type(error).__name__)
         raise Unavailable from error
     if reply.nudge:
         nudger.nudge(event_id)
     return _answer(event, reply, reply.reservations[0])
 
 
+def _redis_is_lost(event: KnownEvent) -> bool:
+    """Whether Redis has been silent for as long as the event bears. A sale that nobody can claim from has time."""
+    failing_for = hot_store().breaker(event.id).failing_for()
+    is_open = event.status == Event.Status.PUBLISHED and event.opens_at <= timezone.now()
+    return is_open and failing_for > 0 and failing_for >= event.redis_lost_after
+
+
+def _claim_directly(event: KnownEvent, user_id: int, request: str, *, fall_back: bool = False) -> Claimed:
+    """Claim in the database, and move the event there first if it is still on Redis."""
+    with direct.slot():
+        if fall_back:
+            modes.fall_back(event.id, epoch=event.epoch)
+        claim, new = direct.claim(event_id=event.id, user_id=user_id, request=request)
+    if new:
+        metrics.ISSUED.inc()
+    return Claimed(claim, "accepted" if new else "repeated")
+
+
 def _first_answer(event: KnownEvent, user_id: int, request: str) -> Claimed:
     """The claim that this request made before the sale ended, or `Closed`. It only reads, and so claims nothing."""
     if request:
+        if event.sells_from_database:
+            issued = direct.first_answer(event_id=event.id, user_id=user_id, request=request)
+            if issued:
+                return Claimed(issued, "repeated")
         try:
             held, _, _ = hot_store().held_by(event.id, user_id)
         except RedisError as error:
@@ -101,8 +130,8 @@ def _answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> Claime
             raise Paused(opens_at=event.opens_at)
         case ReserveCode.RATE_LIMITED:
             raise RateLimited(retry_after=reservation.retry_ms / 1000)
-        case ReserveCode.NOT_LOADED | ReserveCode.WRONG_EPOCH:
-            # A load is under way, or this process has not heard of it: it will within a second.
+        case ReserveCode.NOT_LOADED | ReserveCode.WRONG_EPOCH | ReserveCode.OTHER_RUN:
+            # A load is due or under way, or this process has not heard of it: it will within a second.
             raise Unavailable
 
 
@@ -128,14 +157,11 @@ def retry_failed_claim(*, failed_id: int) -> FailedClaim:
     none or the claim is not rejected, and the database's error where the row is still refused.
     """
     store = bulk_store()
-    with transaction.atomic():
-        failed, event = _failed_and_event(failed_id)
+    with _rejected(failed_id) as (failed, event):
+        entry = failed.entry
         _take_unit(failed, event)
         try:
             with transaction.atomic():
-                entry = LogEntry(
-                    failed.epoch, failed.sequence, failed.user_id, failed.ordinal, milliseconds(failed.claimed_at)
-                )
                 now = timezone.now()
                 written = rows.insert_coupons(event.id, [entry], now)
                 if not written:
@@ -145,33 +171,36 @@ def retry_failed_claim(*, failed_id: int) -> FailedClaim:
                 failed.status = FailedClaim.Status.ISSUED
                 failed.save()
         except Exception:
-            store.adjust(event.id, epoch=event.epoch, delta=1)
+            if event.stock_mode == Event.StockMode.REDIS:
+                store.adjust(event.id, epoch=event.epoch, delta=1)
             raise
-        held = HeldClaim(failed.ordinal, failed.epoch, failed.sequence, entry.claimed_ms)
-        store.adjust(event.id, epoch=event.epoch, claimants=[(failed.user_id, held)])
+        if event.stock_mode == Event.StockMode.REDIS:
+            store.adjust(event.id, epoch=event.epoch, claimants=[(failed.user_id, entry.held)])
         return failed
 
 
 def abandon_failed_claim(*, failed_id: int) -> FailedClaim:
     """Leave a rejected claim as it is and out of the operators' list."""
-    with transaction.atomic():
-        failed, _ = _failed_and_event(failed_id)
+    with _rejected(failed_id) as (failed, _):
         failed.status = FailedClaim.Status.ABANDONED
         failed.save()
         return failed
 
 
-def _failed_and_event(failed_id: int) -> tuple[FailedClaim, Event]:
+@contextmanager
+def _rejected(failed_id: int) -> Iterator[tuple[FailedClaim, Event]]:
     event_id = FailedClaim.objects.values_list("event_id", flat=True).get(pk=failed_id)
-    take_drain_lock(event_id)
-    event = Event.objects.select_for_update(no_key=True).get(pk=event_id)
-    failed = FailedClaim.objects.select_for_update().get(pk=failed_id)
-    if failed.status != FailedClaim.Status.REJECTED:
-        raise InvalidChange(f"Claim {failed.claim_id} is not rejected but {failed.get_status_display().lower()}.")
-    return failed, event
+    with locked_event(event_id) as event:
+        failed = FailedClaim.objects.select_for_update().get(pk=failed_id)
+        if failed.status != FailedClaim.Status.REJECTED:
+            raise InvalidChange(f"Claim {failed.claim_id} is not rejected but {failed.get_status_display().lower()}.")
+        yield failed, event
 
 
 def _take_unit(failed: FailedClaim, event: Event) -> None:
+    """Take a unit of Redis' stock; of a sale from the database the guarded update takes it."""
+    if event.stock_mode == Event.StockMode.DATABASE:
+        return
     try:
         code, _ = bulk_store().adjust(event.id, epoch=event.epoch, delta=-1)
     except RedisError as error:

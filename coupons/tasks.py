@@ -5,7 +5,7 @@ from celery import shared_task
 from django.db import InterfaceError, OperationalError
 from redis.exceptions import RedisError
 
-from coupons import issuing, reconciling
+from coupons import issuing, modes, reconciling
 from coupons.stock.store import bulk_store
 
 log = structlog.get_logger(__name__)
@@ -28,23 +28,30 @@ def issue_claims(event_id: int) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Every second: drain every claim log that holds something, whether or not anybody was nudged."""
+    """Every second: see to every event that needs it, whether or not anybody was nudged."""
     try:
-        waiting = reconciling.events_with_backlog(bulk_store())
+        due = reconciling.look(bulk_store())
     except PASSING as error:
         log.warning("sweep_failed", error=type(error).__name__)  # the next one comes in a second
         return
-    for event_id in waiting:
-        issue_claims.apply_async((event_id,), expires=5)
+    for task, events in ((issue_claims, due.drain), (reconcile, due.reconcile), (bring_back, due.bring_back)):
+        for event_id in events:
+            task.apply_async((event_id,), expires=5)
+
+
+@shared_task
+def reconcile(event_id: int) -> None:
+    """Load the event's stock anew, or whatever else it needs."""
+    reconciling.reconcile(event_id, bulk_store())
+
+
+@shared_task
+def bring_back(event_id: int) -> None:
+    """Move a sale that had lost Redis back to it."""
+    modes.sell_from_redis(event_id, bulk_store())
 
 
 @shared_task
 def reconcile_all() -> None:
     """Every minute: compare Redis with the database and mend what was seen to differ twice."""
     reconciling.reconcile_all(bulk_store())
-
-
-@shared_task
-def load_missing() -> None:
-    """Every five minutes: load the live events that Redis does not have."""
-    reconciling.load_missing(bulk_store())

@@ -8,6 +8,7 @@ is a message to the operator; it is never an error page.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -38,10 +39,11 @@ else:
     EventModelForm = forms.ModelForm
 
 Status = Event.Status
+Mode = Event.StockMode
 
 # What Redis knows too: a change of these goes through the service. The rest is text.
 TERMS = ("quantity", "opens_at", "closes_at", "per_user_limit", "rate_per_second", "burst")
-TEXT = ("title", "slug", "description", "benefit")
+TEXT = ("title", "slug", "description", "benefit", "redis_lost_after")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,20 @@ class Operation:
     run: Callable[..., Event]
     done: str
     after: tuple[Event.Status, ...]  # where it is offered
-    confirm: bool = False
+    mode: str = ""  # where it is offered, too; "": in both
+    confirm: str = ""  # asked for twice, with these words
+
+    @property
+    def plain_label(self) -> str:
+        """The label where nothing more is asked."""
+        return self.label.rstrip("…")
+
+    def suits(self, event: Event) -> bool:
+        """Whether it is offered for the event as it stands."""
+        return event.status in self.after and self.mode in ("", event.stock_mode)
 
 
+LIVE = (Status.PUBLISHED, Status.PAUSED)
 OPERATIONS = {
     one.name: one
     for one in (
@@ -63,7 +76,32 @@ OPERATIONS = {
         Operation("pause", "Pause", services.pause, "The sale is paused.", (Status.PUBLISHED,)),
         Operation("resume", "Resume", services.resume, "The sale goes on.", (Status.PAUSED,)),
         Operation(
-            "close", "Close…", services.close, "The sale is closed.", (Status.PUBLISHED, Status.PAUSED), confirm=True
+            "sell-from-database",
+            "Sell from the database…",
+            partial(services.sell_from, mode=Mode.DATABASE),
+            "The sale sells from the database, until you move it back.",
+            LIVE,
+            mode=Mode.REDIS,
+            confirm="Claims are then written one by one, which is slow: in a rush most people are told to come again. "
+            "Where Redis cannot be reached, claims that it had accepted are issued when it is back, as long as units "
+            "last. A sale moves by itself when Redis is lost; do it by hand before you take Redis down.",
+        ),
+        Operation(
+            "sell-from-redis",
+            "Sell from Redis",
+            partial(services.sell_from, mode=Mode.REDIS),
+            "The sale sells from Redis again.",
+            LIVE,
+            mode=Mode.DATABASE,
+        ),
+        Operation(
+            "close",
+            "Close…",
+            services.close,
+            "The sale is closed.",
+            LIVE,
+            confirm="Closed is final: nobody can claim any more, and the sale can be neither opened again nor changed. "
+            "What has been claimed already is still issued.",
         ),
     )
 }
@@ -94,7 +132,12 @@ class Panel:
     @property
     def operations(self) -> list[Operation]:
         """What can be done with the sale as it stands."""
-        return [one for one in OPERATIONS.values() if self.event.status in one.after]
+        return [one for one in OPERATIONS.values() if one.suits(self.event)]
+
+    @property
+    def left(self) -> int | None:
+        """Units left to claim, None where nobody knows."""
+        return left_of(self.event, self.level)
 
     @property
     def bar(self) -> dict[str, str]:
@@ -102,7 +145,7 @@ class Panel:
         total = self.event.quantity
         issued = self.event.issued * 100 / total
         backlog = self.level.backlog * 100 / total if self.level else 0
-        left = self.level.stock * 100 / total if self.level else 0
+        left = (self.left or 0) * 100 / total
         numbers = {"issued": issued, "backlog": backlog, "left": left, "left_at": issued + backlog}
         return {name: f"{number:.2f}" for name, number in numbers.items()}
 
@@ -133,7 +176,7 @@ class EventAdmin(EventModelAdmin):
     fieldsets = (
         (None, {"fields": ("title", "slug", "benefit", "description")}),
         ("Terms", {"fields": ("quantity", "opens_at", "closes_at")}),
-        ("Limits", {"fields": ("per_user_limit", "rate_per_second", "burst")}),
+        ("Limits", {"fields": ("per_user_limit", "rate_per_second", "burst", "redis_lost_after")}),
     )
 
     class Media:
@@ -177,10 +220,10 @@ class EventAdmin(EventModelAdmin):
     @admin.display(description="Left")
     def left(self, event: Event) -> str:
         """Units left to claim, or "?" where Redis does not say."""
-        level = _level_of(event)
-        if level is not None and level.epoch:
-            return str(level.stock)
-        return "?" if event.status in (Status.PUBLISHED, Status.PAUSED) else "—"
+        left = left_of(event, _level_of(event))
+        if left is not None:
+            return str(left)
+        return "?" if event.status in LIVE else "—"
 
     # --- The page of a sale -------------------------------------------------------------------------------------------
 
@@ -238,7 +281,7 @@ class EventAdmin(EventModelAdmin):
         return render(request, "admin/events/event/numbers.html", {"panel": _panel(event)})
 
     def operate_view(self, request: HttpRequest, event_id: int, name: str) -> HttpResponse:
-        """Publish, pause, resume or close. Closing is asked for twice."""
+        """Publish, pause, resume, move or close. What cannot be undone at once is asked for twice."""
         operation = OPERATIONS.get(name)
         if operation is None:
             raise Http404
@@ -248,12 +291,12 @@ class EventAdmin(EventModelAdmin):
         if not super().has_change_permission(request):
             raise PermissionDenied
         event = get_object_or_404(Event, pk=event_id)
-        if operation.confirm and "confirmed" not in request.POST and event.status in operation.after:
+        if operation.confirm and "confirmed" not in request.POST and operation.suits(event):
             context = self.admin_site.each_context(request)
             return render(
                 request,
-                "admin/events/event/close.html",
-                {**context, "title": "Close the sale?", "panel": _panel(event)},
+                "admin/events/event/confirm.html",
+                {**context, "title": event.title, "panel": _panel(event), "operation": operation},
             )
         try:
             with _told():
@@ -270,8 +313,14 @@ def phase_of(event: Event, level: Level | None) -> str:
     """The phase as operators see it: a draft has none for visitors."""
     if event.status == Status.DRAFT:
         return "draft"
-    remaining = level.stock if level is not None and level.epoch else None
-    return event.phase(now=timezone.now(), remaining=remaining)
+    return event.phase(now=timezone.now(), remaining=left_of(event, level))
+
+
+def left_of(event: Event, level: Level | None) -> int | None:
+    """Units left to claim, by whichever the sale sells from; None where that does not say."""
+    if event.stock_mode == Mode.DATABASE:
+        return event.quantity - event.issued
+    return level.stock if level is not None and level.epoch else None
 
 
 @contextmanager

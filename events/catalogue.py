@@ -22,7 +22,7 @@ from events.models import Event, Phase, phase_at
 
 log = structlog.get_logger(__name__)
 
-FIELDS = ("id", "epoch", "status", "opens_at", "closes_at", "quantity")
+FIELDS = ("id", "epoch", "status", "opens_at", "closes_at", "quantity", "issued", "stock_mode", "redis_lost_after")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,15 @@ class KnownEvent:
     opens_at: datetime
     closes_at: datetime
     quantity: int
+    issued: int = 0
+    stock_mode: str = Event.StockMode.REDIS
+    redis_lost_after: int = 10  # seconds
     remaining: int | None = None
+
+    @property
+    def sells_from_database(self) -> bool:
+        """Whether claims go past Redis."""
+        return self.stock_mode == Event.StockMode.DATABASE
 
     def phase(self, now: datetime) -> Phase:
         """The phase at `now`."""
@@ -147,12 +155,14 @@ class Catalogue:
         except Unavailable:
             levels = {}
         for event_id in live:
-            level, known = levels.get(event_id), self._events.get(event_id)
-            if level is not None and level.epoch:
-                remaining: int | None = level.stock
+            event, known, level = events[event_id], self._events.get(event_id), levels.get(event_id)
+            if event.sells_from_database:
+                remaining: int | None = event.quantity - event.issued
+            elif level is not None and level.epoch:
+                remaining = level.stock
             else:
                 remaining = known.remaining if known else None
-            events[event_id] = replace(events[event_id], remaining=remaining)
+            events[event_id] = replace(event, remaining=remaining)
         return events
 
 

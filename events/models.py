@@ -55,6 +55,12 @@ class Event(models.Model):
         PAUSED = "paused", "Paused"
         CLOSED = "closed", "Closed"
 
+    class StockMode(models.TextChoices):
+        """Where units are taken from. Both count in the same place in the end: `issued`, in PostgreSQL."""
+
+        REDIS = "redis", "Redis"
+        DATABASE = "database", "the database"
+
     title = models.CharField(max_length=200)
     slug = models.SlugField(max_length=80, unique=True)
     description = models.TextField(blank=True)
@@ -71,6 +77,19 @@ class Event(models.Model):
     burst = models.PositiveSmallIntegerField(default=20, help_text="Requests one user may send at once.")
     epoch = models.PositiveIntegerField(
         default=0, editable=False, help_text="How often the stock was loaded. A claim of an older load is recognised."
+    )
+    redis_lost_after = models.PositiveSmallIntegerField(
+        default=10,
+        help_text="Seconds without Redis after which the sale goes on from the database, which is slower. 0: at once.",
+    )
+    stock_mode = models.CharField(
+        max_length=8, choices=StockMode.choices, default=StockMode.REDIS, editable=False, help_text="Sells from."
+    )
+    fell_back_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Since when Redis is given up for lost. Empty while it is not, and where an operator chose so.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -89,6 +108,10 @@ class Event(models.Model):
             models.CheckConstraint(name="event_rate_positive", condition=Q(rate_per_second__gte=1) & Q(burst__gte=1)),
             models.CheckConstraint(
                 name="event_status_known", condition=Q(status__in=["draft", "published", "paused", "closed"])
+            ),
+            models.CheckConstraint(name="event_stock_mode_known", condition=Q(stock_mode__in=["redis", "database"])),
+            models.CheckConstraint(
+                name="event_fell_back_to_database", condition=Q(fell_back_at__isnull=True) | Q(stock_mode="database")
             ),
             models.CheckConstraint(
                 name="event_live_has_epoch", condition=Q(epoch__gte=1) | Q(status__in=["draft", "closed"])

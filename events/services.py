@@ -50,6 +50,19 @@ def close(*, event_id: int) -> Event:
         return _apply(event, Status.CLOSED)
 
 
+def sell_from(*, event_id: int, mode: str) -> Event:
+    """Have a live sale sell from Redis, or from the database: by hand, and until it is changed by hand.
+
+    Back to Redis needs a Redis that answers; `Unavailable` otherwise, and the sale goes on as it was.
+    """
+    event = Event.objects.filter(pk=event_id).first()
+    if event is None:
+        raise EventNotFound
+    if event.status not in (Status.PUBLISHED, Status.PAUSED):
+        raise InvalidChange(f"The sale is {event.get_status_display().lower()}: it sells nothing.")
+    return stock.keeper().sell_from(event_id, mode)
+
+
 def change(
     *,
     event_id: int,

@@ -42,6 +42,9 @@ class StockKeeper(Protocol):
     def resize(self, event: "Event", *, delta: int) -> None:
         """Add units, or take them; `events.errors.InvalidChange` where so many are not left."""
 
+    def sell_from(self, event_id: int, mode: str) -> "Event":
+        """Move a sale to another `Event.StockMode`; the event afterwards. Called outside a transaction."""
+
     def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:
         """The stock of each event, in one round trip."""
 

@@ -6,7 +6,7 @@ from typing import Any
 from redis import Redis
 
 from coupons.stock.codes import LoadCode
-from coupons.stock.records import Window
+from coupons.stock.records import LogEntry, Window
 from coupons.stock.store import StockStore
 
 EVENT = 7
@@ -30,6 +30,11 @@ def put_stock(store: StockStore, units: int = 10, *, epoch: int = 1, sequence: i
     """Load the stock of `EVENT` with nobody in it; `changes` are those of the window."""
     code, _ = store.load(EVENT, epoch=epoch, available=units, sequence=sequence, window=window(**changes), claimants=[])
     assert code is LoadCode.LOADED
+
+
+def entry(sequence: int, user_id: int, *, epoch: int = 1) -> LogEntry:
+    """A claim as its name and its owner; the rest is no matter to who is given it."""
+    return LogEntry(epoch, sequence, user_id, 1, FAR_PAST)
 
 
 def everything(client: Redis) -> dict[str, Any]:

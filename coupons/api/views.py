@@ -35,7 +35,7 @@ LOCATION = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="Where to ask what became of the claim.",
     required=True,
-    response=[202],
+    response=[201, 202],
 )
 
 
@@ -47,19 +47,23 @@ class ClaimsView(APIView):
         summary="Claim a coupon",
         tags=["claims"],
         request={"application/json": {"type": "object", "description": "Nothing is read from it."}},
-        responses={202: ClaimSerializer},
+        responses={201: ClaimSerializer, 202: ClaimSerializer},
         parameters=[KEY_HEADER, LOCATION],
         extensions={
             "x-refusals": ["sold_out", "already_claimed", "not_open", "closed", "paused", "rate_limited", "not_found"]
         },
     )
     def post(self, request: Request, event_id: int) -> Response:
-        """Take one of the event's coupons. What became of an accepted claim is told at its `Location`."""
+        """Take one of the event's coupons. What became of an accepted claim (202) is told at its `Location`.
+
+        201: it is issued already, because the sale goes on without its fast store for a while.
+        """
         if not isinstance(request.data, dict):
             raise ValidationError({"non_field_errors": ["The body must be a JSON object, or none at all."]})
         claim = services.claim(event_id=event_id, user_id=user_id_of(request), idempotency_key=_key_of(request)).claim
         bind_contextvars(claim_id=str(claim.id))
-        return Response(claim_as_json(claim), status=202, headers={"Location": f"{request.path}/{claim.id}"})
+        status = 201 if claim.status == "issued" else 202
+        return Response(claim_as_json(claim), status=status, headers={"Location": f"{request.path}/{claim.id}"})
 
     @extend_schema(
         operation_id="list_claims",

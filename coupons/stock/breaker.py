@@ -40,8 +40,9 @@ class BreakerOpen(Exception):  # noqa: N818 - an answer: not now
 class Breaker:
     """One a process and server. Use it as a context around the call, or say `admit`, then `succeeded` or `failed`.
 
-    `counts` tells which exceptions mean that the server is away; any other end of a call is an answer. Times in
-    seconds on a monotonic clock.
+    `counts` tells which exceptions mean that the server is away; any other end of a call is an answer. `refusal` is
+    what is raised at once, so that the callers of a server meet an error of the kind they know. Times in seconds on a
+    monotonic clock.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class Breaker:
         name: str,
         *,
         counts: Callable[[BaseException], bool] = lambda _: True,
+        refusal: type[BreakerOpen] = BreakerOpen,
         failures: int = 3,
         pause: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._counts = counts
+        self._refusal = refusal
         self._limit = failures
         self._pause = pause
         self._clock = clock
@@ -87,7 +90,7 @@ class Breaker:
                 return
             now = self._clock()
             if now < self._asked_again_at:
-                raise BreakerOpen(self.name, self._asked_again_at - now)
+                raise self._refusal(self.name, self._asked_again_at - now)
             # A probe whose end nobody tells, because its thread is gone, must not shut the way for good.
             self._asked_again_at = now + self._pause
             self._change(State.HALF_OPEN)

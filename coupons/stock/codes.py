@@ -16,6 +16,7 @@ class ReserveCode(IntEnum):
     RATE_LIMITED = 7
     NOT_LOADED = 8
     WRONG_EPOCH = 9
+    OTHER_RUN = 10
 
 
 class LoadCode(IntEnum):

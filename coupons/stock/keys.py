@@ -7,7 +7,7 @@ All keys of an event share one hash tag, so that they live in one slot of a Redi
 | `sc:{7}:state` | hash | epoch, stock, sequence, drained, the window, the limits | `retire`, a week after the close |
 | `sc:{7}:claimants` | hash | user → the claims the user holds | likewise |
 | `sc:{7}:log` | stream | the claim log: accepted, not yet in the database | likewise |
-| `sc:{7}:loading` | hash | the claimants of a load under way | renamed by `load.lua`, or after an hour |
+| `sc:{7}:loading:<token>` | hash | the claimants of a load under way | renamed by `load.lua`, or after an hour |
 | `sc:{7}:bucket:42` | string | the token bucket of a user | as soon as it is full again |
 """
 
@@ -30,9 +30,9 @@ def log(event_id: int) -> str:
     return f"sc:{{{event_id}}}:log"
 
 
-def loading(event_id: int) -> str:
-    """The claimants of a load that is not finished."""
-    return f"sc:{{{event_id}}}:loading"
+def loading(event_id: int, token: str) -> str:
+    """The claimants of a load that is not finished. Each load has its own: one that hung may wake up in the next."""
+    return f"sc:{{{event_id}}}:loading:{token}"
 
 
 def bucket(event_id: int, user_id: int) -> str:

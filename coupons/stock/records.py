@@ -1,6 +1,6 @@
 """The values that the stock's scripts take and give."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from coupons.stock.codes import ReserveCode
@@ -49,6 +49,7 @@ class LogEntry:
     user_id: int
     ordinal: int
     claimed_ms: int
+    request: str = field(default="", compare=False)  # the digest of its Idempotency-Key
 
     @property
     def entry_id(self) -> str:
@@ -59,7 +60,13 @@ class LogEntry:
     def parse(cls, entry_id: str, fields: dict[str, str]) -> "LogEntry":
         """Read an entry as XRANGE gives it."""
         epoch, sequence = entry_id.split("-")
-        return cls(int(epoch), int(sequence), int(fields["u"]), int(fields["o"]), int(fields["t"]))
+        user_id, ordinal, claimed_ms = int(fields["u"]), int(fields["o"]), int(fields["t"])
+        return cls(int(epoch), int(sequence), user_id, ordinal, claimed_ms, fields.get("r", ""))
+
+    @property
+    def held(self) -> HeldClaim:
+        """The claim as its owner's entry in the claimants hash has it."""
+        return HeldClaim(self.ordinal, self.epoch, self.sequence, self.claimed_ms, self.request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,7 @@ class Snapshot:
     backlog: int
     claimants: int
     oldest_ms: int
+    same_run: int  # whether the server is still the run that the stock was loaded on
 
     @property
     def loaded(self) -> bool:

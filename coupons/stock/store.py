@@ -3,19 +3,36 @@
 Errors of Redis (`redis.exceptions.RedisError`) pass through: what they mean is the caller's to say.
 """
 
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from django_redis import get_redis_connection
-from redis import Redis
+from redis import Redis, exceptions
+from redis.cluster import RedisCluster
 from redis.commands.core import Script
+from redis.exceptions import RedisError
 
 from coupons.stock import keys
+from coupons.stock.breaker import Breaker, BreakerOpen
 from coupons.stock.codes import AdjustCode, LoadCode
 from coupons.stock.records import HeldClaim, LogEntry, Reply, Reservation, Snapshot, Window
 
-CHUNK = 1000  # claimants that one command carries
+CHUNK = 1000  # claims that one command carries
+T = TypeVar("T")
+
+# No answer, or one that says that nobody can claim here: a demoted primary, full memory, a disk or replicas that fail.
+OUTAGES = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.ClusterError,
+    exceptions.TryAgainError,
+)
+OUTAGE_TEXTS = ("MISCONF", "NOREPLICAS", "OOM", "READONLY")  # as scripts and older servers say them
 
 
 def _script(client: Redis, name: str) -> Script:
@@ -51,9 +68,13 @@ class StockStore:
         state, _, log = self._keys(event_id)
         return int(self._settle(keys=[state, log], args=[epoch, drained, *entries]))
 
-    def release(self, event_id: int, *, entry_id: str, user_id: int, unit: bool = True) -> bool:
-        """Undo a claim, and give its unit back unless it never had one; False where it was not in the log."""
-        return bool(self._release(keys=self._keys(event_id), args=[entry_id, user_id, int(unit)]))
+    def release(self, event_id: int, entries: Iterable[LogEntry], *, unit: bool = True) -> int:
+        """Undo claims, and give their units back unless they never had one; how many were still in the log."""
+        removed = 0
+        for chunk in _chunks(entries):
+            named = [part for entry in chunk for part in (entry.entry_id, entry.user_id)]
+            removed += int(self._release(keys=self._keys(event_id), args=[int(unit), *named]))
+        return removed
 
     def load(
         self,
@@ -66,8 +87,7 @@ class StockStore:
         claimants: Iterable[tuple[int, Sequence[HeldClaim]]],
     ) -> tuple[LoadCode, int]:
         """Build the stock; the code and the units in it. The caller holds the drain lock: one load at a time."""
-        loading = keys.loading(event_id)
-        self.client.delete(loading)
+        loading = keys.loading(event_id, secrets.token_hex(4))
         for chunk in _chunks(claimants):
             pipe = self.client.pipeline(transaction=False)
             pipe.hset(loading, mapping={user_id: ";".join(map(str, held)) for user_id, held in chunk})
@@ -89,6 +109,10 @@ class StockStore:
             pipe.expire(key, keys.RETIRED_TTL, nx=True)
         pipe.execute()
 
+    def is_retired(self, event_id: int) -> bool:
+        """Whether the event's keys are on their way out."""
+        return int(self.client.ttl(keys.state(event_id))) >= 0
+
     def adjust(
         self,
         event_id: int,
@@ -104,6 +128,20 @@ class StockStore:
         added = [part for user_id, held in claimants for part in (user_id, str(held))]
         code, stock = self._adjust(keys=self._keys(event_id), args=[epoch, delta, len(fields), *fields, *added])
         return AdjustCode(code), stock
+
+    def damaged(self, event_id: int) -> list[str]:
+        """The event's keys that are of another type than ours: nothing can be read from them. One round trip."""
+        pipe = self.client.pipeline(transaction=False)
+        names = self._keys(event_id)
+        for key in names:
+            pipe.type(key)
+        types = zip(names, pipe.execute(), ("hash", "hash", "stream"), strict=True)
+        return [key for key, kind, ours in types if kind not in (ours, "none")]
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove keys that are `damaged`."""
+        for key in names:
+            self.client.delete(key)
 
     def snapshot(self, event_id: int) -> Snapshot:
         """Everything about the stock at one moment."""
@@ -168,25 +206,61 @@ class StockStore:
         return [keys.state(event_id), keys.claimants(event_id), keys.log(event_id)]
 
 
-def _chunks(
-    claimants: Iterable[tuple[int, Sequence[HeldClaim]]],
-) -> Iterator[list[tuple[int, Sequence[HeldClaim]]]]:
-    chunk = []
-    for one in claimants:
-        chunk.append(one)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
         yield chunk
+
+
+class StockNotAsked(BreakerOpen, RedisError):  # noqa: N818 - as `BreakerOpen`
+    """Redis did not answer the calls before this one."""
+
+
+class HotStore(StockStore):
+    """The store of the request path: behind circuit breakers, so that a Redis that hangs is not waited for each time.
+
+    One breaker a process; on a cluster one an event, for its nodes go one by one. Both methods raise `StockNotAsked`
+    while it is open.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        self._breakers: dict[int, Breaker] = {}
+
+    def reserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
+        """As `StockStore.reserve`."""
+        with self.breaker(event_id):
+            return super().reserve(event_id, epoch=epoch, claims=claims)
+
+    def held_by(self, event_id: int, user_id: int) -> tuple[list[HeldClaim], int, int]:
+        """As `StockStore.held_by`."""
+        with self.breaker(event_id):
+            return super().held_by(event_id, user_id)
+
+    def breaker(self, event_id: int) -> Breaker:
+        """The breaker that the event's calls go through."""
+        client: Redis | RedisCluster = self.client
+        shard = event_id if isinstance(client, RedisCluster) else 0
+        found = self._breakers.get(shard)
+        if found is None:
+            name = f"stock of event {shard}" if shard else "stock"
+            found = self._breakers.setdefault(shard, Breaker(name, counts=is_outage, refusal=StockNotAsked))
+        return found
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error of Redis means that claims cannot be taken there now, whoever asks and for whatever event."""
+    return isinstance(error, OUTAGES) or str(error).startswith(OUTAGE_TEXTS)
 
 
 _stores: dict[str, StockStore] = {}
 
 
-def hot_store() -> StockStore:
+def hot_store() -> HotStore:
     """The store of the request path: it gives up after `STOCK_REDIS_TIMEOUT` and never retries."""
-    return _store("stock")
+    if "stock" not in _stores:
+        _stores["stock"] = HotStore(get_redis_connection("stock"))
+    return _stores["stock"]  # type: ignore[return-value]
 
 
 def bulk_store() -> StockStore:

@@ -312,7 +312,7 @@ def test_p9_breaks_without_the_locks(sale: Sale, store: StockStore) -> None:
             yield Event.objects.get(pk=event_id)
 
     event = sale(quantity=10)
-    with patch.object(reconciling, "_locked", unlocked):
+    with patch.object(reconciling, "locked_event", unlocked):
         reconcile_twice_while_draining(event, store)
     event.refresh_from_db()
     snapshot = store.snapshot(event.id)

@@ -56,7 +56,9 @@ def operate(client: Client, event: Event, name: str, **data: str) -> Any:
 def fields_of(event: Event, **changes: object) -> dict[str, Any]:
     """What the form of the sale sends, with changes."""
     values = {name: getattr(event, name) for name in ("title", "slug", "benefit", "description", "quantity")}
-    values |= {name: getattr(event, name) for name in ("per_user_limit", "rate_per_second", "burst")}
+    values |= {
+        name: getattr(event, name) for name in ("per_user_limit", "rate_per_second", "burst", "redis_lost_after")
+    }
     for name in ("opens_at", "closes_at"):
         moment = timezone.localtime(changes.pop(name, getattr(event, name)))  # type: ignore[arg-type]
         values |= {f"{name}_0": moment.strftime("%Y-%m-%d"), f"{name}_1": moment.strftime("%H:%M:%S")}

@@ -252,5 +252,5 @@ def test_a_rejection_is_told_once_however_often_it_is_written(sale: Sale, store:
     (entry,) = reserve(store, event, user.pk)
     for _ in range(2):
         with transaction.atomic():
-            failures.reject(event.id, entry, Reason.STOCK_EXHAUSTED)
+            failures.reject(event.id, [entry], Reason.STOCK_EXHAUSTED)
     assert (FailedClaim.objects.count(), Notification.objects.count()) == (1, 1)

@@ -1,17 +1,19 @@
 """Reconciling: each kind of drift is planted, seen twice, mended and recorded; what only passes by changes nothing."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from unittest.mock import patch
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
-from coupons import claimants, issuing, locks, tasks
+from coupons import claimants, issuing, reconciling, tasks
+from coupons.locks import locked_event
 from coupons.models import Coupon, FailedClaim, Reconciliation
-from coupons.reconciling import load_missing, reconcile, reconcile_all
+from coupons.reconciling import Due, look, reconcile, reconcile_all
 from coupons.selectors import claim_of
 from coupons.stock import keys
 from coupons.stock.records import HeldClaim
@@ -279,19 +281,17 @@ def test_a_ghost_that_gets_its_coupon_before_the_mending_is_left_alone(sale: Sal
     (entry,) = reserve(store, event, user.pk)
     store.client.xdel(keys.log(event.id), entry.entry_id)
     reconcile(event.id, store)
-    lock = locks.take_drain_lock
 
-    def issued_meanwhile(event_id: int) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO coupons_coupon"
-                " (event_id, user_id, ordinal, code, epoch, sequence, claimed_at, issued_at)"
-                " VALUES (%s, %s, 1, 'A', 1, 1, now(), now())",
-                [event_id, user.pk],
-            )
-        lock(event_id)
+    @contextmanager
+    def issued_meanwhile(event_id: int) -> Iterator[Event]:
+        now = timezone.now()
+        Coupon.objects.create(
+            event=event, user_id=user.pk, ordinal=1, code="A", epoch=1, sequence=1, claimed_at=now, issued_at=now
+        )
+        with locked_event(event_id) as locked:
+            yield locked
 
-    with patch.object(claimants, "take_drain_lock", issued_meanwhile):
+    with patch.object(claimants, "locked_event", issued_meanwhile):
         reconcile(event.id, store)
     assert store.held_by(event.id, user.pk)[0] != []
     assert not FailedClaim.objects.exists()
@@ -341,12 +341,65 @@ def test_a_dry_run_tells_what_a_run_would_see_and_changes_nothing(sale: Sale, st
 
 def test_one_event_that_fails_does_not_keep_the_others_from_their_turn(sale: Sale, store: StockStore) -> None:
     bad, good = sale(quantity=10), sale(quantity=10)
-    store.client.delete(keys.claimants(bad.id))
-    store.client.rpush(keys.claimants(bad.id), "not what it should be")
     load_too_high(store, good, 3)
-    assert [one.event_id for one in reconcile_all(store)] == [good.id]
-    reconcile_all(store)
+    lock = locked_event
+
+    def refused(event_id: int) -> AbstractContextManager[Event]:
+        if event_id == bad.id:
+            raise OperationalError
+        return lock(event_id)
+
+    with patch.object(reconciling, "locked_event", refused):
+        assert [one.event_id for one in reconcile_all(store)] == [good.id]
+        reconcile_all(store)
     assert_sum(store, good)
+
+
+@pytest.mark.parametrize("wrong", ["state", "claimants", "log"])
+def test_a_key_of_a_wrong_type_is_removed_and_the_stock_built_anew(sale: Sale, store: StockStore, wrong: str) -> None:
+    event, users = sale(quantity=10), make_users(6)
+    reserve(store, event, *users[:2])
+    issuing.issue_claims(event.id, store)
+    reserve(store, event, *users[2:4])
+    key = getattr(keys, wrong)(event.id)
+    store.client.delete(key)
+    store.client.rpush(key, "not what it should be")
+    assert look(store).reconcile == [event.id]
+    (row,) = reconcile(event.id, store)
+    assert (row.kind, row.detail["keys"], row.mended_at is not None) == (Kind.DAMAGED, [key], True)
+    # The two claims of a log that is gone are lost, and their owners told, as long as anything still tells of them.
+    assert row.detail["lost"] == (2 if wrong == "log" else 0)
+    assert FailedClaim.objects.filter(status="rejected", reason="lost").count() == row.detail["lost"]
+    assert Notification.objects.filter(kind="claim_rejected").count() == row.detail["lost"]
+    assert_sum(store, event)
+    reserve(store, event, *users[4:])
+    issuing.issue_claims(event.id, store)
+    assert_sum(store, event)
+    assert reconcile(event.id, store) == []
+
+
+def test_a_dry_run_only_tells_of_a_key_of_a_wrong_type(sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=10)
+    key = keys.log(event.id)
+    store.client.rpush(key, "not what it should be")
+    (row,) = reconcile(event.id, store, dry_run=True)
+    assert (row.kind, row.pk) == (Kind.DAMAGED, None)
+    assert store.client.type(key) == "list"
+
+
+def test_an_ended_sale_whose_claim_log_was_lost_tells_the_owners_before_it_is_retired(
+    sale: Sale, store: StockStore
+) -> None:
+    event, users = sale(quantity=10), make_users(2)
+    reserve(store, event, *users)
+    Event.objects.filter(pk=event.id).update(closes_at=timezone.now())
+    store.client.delete(keys.log(event.id))
+    for _ in range(2):
+        assert not store.is_retired(event.id)
+        reconcile(event.id, store)
+    assert FailedClaim.objects.filter(status="rejected", reason="lost").count() == 2
+    reconcile(event.id, store)
+    assert store.is_retired(event.id)
 
 
 def test_a_closed_sale_is_retired_when_it_is_drained_and_not_before(sale: Sale, store: StockStore) -> None:
@@ -380,7 +433,7 @@ def test_a_sale_that_ran_out_of_time_is_retired_and_comes_back_when_it_is_moved_
 def test_a_draft_is_nobodys_business(sale: Sale, store: StockStore) -> None:
     make_event()
     assert reconcile_all(store) == []
-    assert load_missing(store) == []
+    assert look(store) == Due()
 
 
 def test_after_a_whole_sale_every_key_has_an_owner_or_a_time_to_live(sale: Sale, store: StockStore) -> None:
@@ -405,5 +458,5 @@ def test_the_tasks_of_beat_do_what_they_say(sale: Sale, store: StockStore) -> No
         tasks.reconcile_all()
     assert_sum(store, event)
     lose(store)
-    tasks.load_missing()
+    tasks.reconcile(event.id)
     assert_sum(store, event)

@@ -1,14 +1,16 @@
 """Redis lost or rolled back: the stock is loaded anew from the database, and sells no more than there are."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from coupons import issuing, loading, reconciling
+from coupons.locks import locked_event
 from coupons.models import Coupon, FailedClaim, Reconciliation
-from coupons.reconciling import load_missing, reconcile
+from coupons.reconciling import look, reconcile, reconcile_all
 from coupons.stock import keys
 from coupons.stock.codes import ReserveCode
 from coupons.stock.store import StockStore
@@ -42,7 +44,7 @@ def test_a_sale_that_redis_lost_is_loaded_again_in_a_new_epoch(sale: Sale, store
     event.refresh_from_db()
     assert (row.kind, row.expected, row.found) == (Kind.MISSING_EVENT, 1, 0)
     assert row.mended_at is not None
-    assert row.detail == {"stock": 8, "epoch": 2, "sequence_found": 0}
+    assert row.detail == {"stock": 8, "epoch": 2, "lost": 0, "sequence_found": 0}
     snapshot = store.snapshot(event.id)
     assert (event.epoch, snapshot.epoch, snapshot.stock, snapshot.sequence) == (2, 2, 8, 2)
     answer = store.reserve(event.id, epoch=2, claims=[(users[0], "")]).reservations[0]
@@ -57,11 +59,12 @@ def test_the_live_sales_that_redis_lost_are_all_loaded_and_no_others(sale: Sale,
     sales.close(event_id=closed.id)
     Event.objects.filter(pk=over.id).update(closes_at=timezone.now())
     lose(store)
-    assert sorted(load_missing(store)) == [published.id, paused.id]
+    assert look(store).reconcile == [published.id, paused.id]
+    reconcile_all(store)
     assert store.snapshot(paused.id).status == "paused"
     assert not store.snapshot(closed.id).loaded
     assert not store.snapshot(over.id).loaded
-    assert load_missing(store) == []
+    assert look(store).reconcile == []
 
 
 def test_a_sale_that_cannot_be_loaded_does_not_keep_the_others_from_it(sale: Sale, store: StockStore) -> None:
@@ -69,15 +72,33 @@ def test_a_sale_that_cannot_be_loaded_does_not_keep_the_others_from_it(sale: Sal
     lose(store)
     load = loading.load
 
-    def refused(event: Event, store: StockStore) -> int:
+    def refused(event: Event, store: StockStore) -> loading.Loaded:
         if event.id == bad.id:
             raise OperationalError
         return load(event, store)
 
     with patch.object(reconciling, "load", refused):
-        assert load_missing(store) == [good.id]
-    assert load_missing(store) == [bad.id]
+        reconcile_all(store)
+    assert store.snapshot(good.id).loaded
+    assert look(store).reconcile == [bad.id]
+    reconcile_all(store)
     assert_sum(store, good)
+    assert_sum(store, bad)
+
+
+def test_a_sale_that_is_being_loaded_is_not_asked_for_again(sale: Sale, store: StockStore) -> None:
+    event = sale()
+    lose(store)
+    with ThreadPoolExecutor(1) as elsewhere, locked_event(event.id):
+        assert elsewhere.submit(look_and_leave, store).result(10).reconcile == []
+    assert look(store).reconcile == [event.id]
+
+
+def look_and_leave(store: StockStore) -> reconciling.Due:
+    try:
+        return look(store)
+    finally:
+        connection.close()
 
 
 def test_a_redis_that_was_rolled_back_is_loaded_again_at_once(sale: Sale, store: StockStore) -> None:

@@ -7,7 +7,7 @@ from coupons.stock import keys
 from coupons.stock.codes import ReserveCode
 from coupons.stock.records import HeldClaim
 from coupons.stock.store import StockStore
-from tests.stock_kit import EVENT, FAR_FUTURE, everything, put_stock
+from tests.stock_kit import EVENT, FAR_FUTURE, entry, everything, put_stock
 
 ALICE, BOB = 41, 42
 
@@ -147,7 +147,7 @@ def test_a_released_ordinal_is_given_again_and_the_others_stay(store: StockStore
     put_stock(store, 10, per_user_limit=3)
     for _ in range(3):
         codes(store, (ALICE, ""))
-    assert store.release(EVENT, entry_id="1-2", user_id=ALICE)
+    assert store.release(EVENT, [entry(2, ALICE)])
     assert codes(store, (ALICE, ""), (ALICE, "")) == [ReserveCode.ACCEPTED, ReserveCode.ALREADY_CLAIMED]
     held, _, _ = store.held_by(EVENT, ALICE)
     assert [(one.ordinal, one.sequence) for one in held] == [(1, 1), (3, 3), (2, 4)]
@@ -225,16 +225,38 @@ def test_who_is_told_to_slow_down_is_told_before_anything_else_of_the_claim(stor
 # Checks before writes -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", ["state", "claimants", "log", "bucket"])
+@pytest.mark.parametrize("wrong", ["state", "claimants", "log"])
 def test_a_key_of_a_wrong_type_fails_the_claim_and_changes_nothing(store: StockStore, wrong: str) -> None:
     put_stock(store, 10)
-    key = keys.bucket(EVENT, BOB) if wrong == "bucket" else getattr(keys, wrong)(EVENT)
+    key = getattr(keys, wrong)(EVENT)
     store.client.delete(key)
     store.client.rpush(key, "not what it should be")
     before = everything(store.client)
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         store.reserve(EVENT, epoch=1, claims=[(ALICE, ""), (BOB, "")])
     assert everything(store.client) == before
+
+
+def test_a_bucket_of_a_wrong_type_is_replaced_and_harms_no_neighbour(store: StockStore) -> None:
+    put_stock(store, 10)
+    store.client.rpush(keys.bucket(EVENT, BOB), "not what it should be")
+    assert codes(store, (ALICE, ""), (BOB, "")) == [ReserveCode.ACCEPTED, ReserveCode.ACCEPTED]
+    assert store.client.type(keys.bucket(EVENT, BOB)) == "string"
+
+
+# The run of the server ------------------------------------------------------------------------------------------------
+
+
+def test_a_stock_that_was_loaded_on_another_run_of_the_server_sells_nothing(store: StockStore) -> None:
+    put_stock(store, 10)
+    store.client.hset(keys.state(EVENT), "run", "0" * 40)
+    before = everything(store.client)
+    assert codes(store, (ALICE, ""), (BOB, "")) == [ReserveCode.OTHER_RUN, ReserveCode.OTHER_RUN]
+    assert everything(store.client) == before
+    assert not store.snapshot(EVENT).same_run
+    put_stock(store, 10, epoch=2)
+    assert store.snapshot(EVENT).same_run
+    assert store.reserve(EVENT, epoch=2, claims=[(ALICE, "")]).reservations[0].code is ReserveCode.ACCEPTED
 
 
 # Nudges ---------------------------------------------------------------------------------------------------------------

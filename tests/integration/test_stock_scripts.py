@@ -9,7 +9,7 @@ from coupons.stock import keys
 from coupons.stock.codes import AdjustCode, LoadCode, ReserveCode
 from coupons.stock.records import HeldClaim
 from coupons.stock.store import StockStore
-from tests.stock_kit import EVENT, FAR_FUTURE, everything, put_stock, window
+from tests.stock_kit import EVENT, FAR_FUTURE, entry, everything, put_stock, window
 
 ALICE, BOB = 41, 42
 
@@ -31,7 +31,7 @@ def test_a_load_puts_the_units_the_number_the_window_and_the_claimants_in_place(
     assert (snapshot.epoch, snapshot.stock, snapshot.sequence, snapshot.drained) == (2, 90, 9, 0)
     assert (snapshot.status, snapshot.claimants, snapshot.backlog, snapshot.oldest_ms) == ("published", 1, 0, 0)
     assert store.held_by(EVENT, ALICE) == (held, 2, 0)
-    assert store.client.exists(keys.loading(EVENT)) == 0
+    assert not list(store.client.scan_iter("*loading*"))
     assert store.client.ttl(keys.claimants(EVENT)) == -1, "the claimants must not go with the time of their loading"
 
 
@@ -75,7 +75,8 @@ def test_a_load_that_was_cut_off_leaves_nothing_behind_for_long_nor_in_the_next(
 
     with pytest.raises(ConnectionError):
         store.load(EVENT, epoch=1, available=9, sequence=0, window=window(), claimants=broken())  # type: ignore[arg-type]
-    assert 0 < store.client.ttl(keys.loading(EVENT)) <= keys.LOADING_TTL
+    (left,) = store.client.scan_iter("*loading*")
+    assert 0 < store.client.ttl(left) <= keys.LOADING_TTL
     assert not store.snapshot(EVENT).loaded
     put_stock(store, 9)
     assert store.snapshot(EVENT).claimants == 0
@@ -154,7 +155,7 @@ def test_settling_without_a_stock_still_empties_the_log(store: StockStore) -> No
 def test_a_release_gives_the_unit_back_and_forgets_the_claim(store: StockStore) -> None:
     put_stock(store, 10)
     claim(store, ALICE, BOB)
-    assert store.release(EVENT, entry_id="1-1", user_id=ALICE)
+    assert store.release(EVENT, [entry(1, ALICE)])
     snapshot = store.snapshot(EVENT)
     assert (snapshot.stock, snapshot.backlog, snapshot.claimants, snapshot.sequence) == (9, 1, 1, 2)
     assert store.held_by(EVENT, ALICE)[0] == []
@@ -163,30 +164,30 @@ def test_a_release_gives_the_unit_back_and_forgets_the_claim(store: StockStore) 
 def test_releasing_twice_gives_one_unit(store: StockStore) -> None:
     put_stock(store, 10)
     claim(store, ALICE)
-    assert store.release(EVENT, entry_id="1-1", user_id=ALICE)
+    assert store.release(EVENT, [entry(1, ALICE)])
     before = everything(store.client)
-    assert not store.release(EVENT, entry_id="1-1", user_id=ALICE)
+    assert not store.release(EVENT, [entry(1, ALICE)])
     assert everything(store.client) == before
 
 
 def test_a_claim_that_never_had_a_unit_gives_none_back(store: StockStore) -> None:
     put_stock(store, 10)
     claim(store, ALICE)
-    assert store.release(EVENT, entry_id="1-1", user_id=ALICE, unit=False)
+    assert store.release(EVENT, [entry(1, ALICE)], unit=False)
     assert (store.snapshot(EVENT).stock, store.snapshot(EVENT).backlog) == (9, 0)
 
 
 def test_a_release_leaves_the_users_other_claims(store: StockStore) -> None:
     put_stock(store, 10, per_user_limit=3)
     claim(store, ALICE, ALICE, ALICE)
-    store.release(EVENT, entry_id="1-2", user_id=ALICE)
+    store.release(EVENT, [entry(2, ALICE)])
     assert [one.sequence for one in store.held_by(EVENT, ALICE)[0]] == [1, 3]
 
 
 def test_a_release_of_a_claim_of_another_epoch_leaves_the_one_with_the_same_number(store: StockStore) -> None:
     held = [HeldClaim(1, 1, 5, 1), HeldClaim(2, 2, 5, 1)]
     store.load(EVENT, epoch=3, available=1, sequence=5, window=window(), claimants=[(ALICE, held)])
-    store.release(EVENT, entry_id="1-5", user_id=ALICE)
+    store.release(EVENT, [entry(5, ALICE)])
     assert store.held_by(EVENT, ALICE)[0] == held[1:]
 
 
@@ -194,7 +195,7 @@ def test_a_release_without_a_stock_takes_the_claim_out_for_the_next_load_to_coun
     put_stock(store, 10)
     claim(store, ALICE)
     store.unload(EVENT)
-    assert store.release(EVENT, entry_id="1-1", user_id=ALICE)
+    assert store.release(EVENT, [entry(1, ALICE)])
     assert not store.snapshot(EVENT).loaded
     put_stock(store, 10, epoch=2)
     assert store.snapshot(EVENT).stock == 10
@@ -314,7 +315,7 @@ CALLS: dict[str, tuple[list[str], Callable[[StockStore], object]]] = {
     "settle": (["state", "log"], lambda store: store.settle(EVENT, epoch=1, drained=1, entries=["1-1"])),
     "release": (
         ["state", "claimants", "log"],
-        lambda store: store.release(EVENT, entry_id="1-1", user_id=ALICE),
+        lambda store: store.release(EVENT, [entry(1, ALICE)]),
     ),
     "load": (
         ["state", "claimants", "log"],
@@ -344,9 +345,9 @@ def test_a_key_of_a_wrong_type_is_an_error_and_changes_nothing(store: StockStore
 
 def test_a_prepared_load_of_a_wrong_type_is_an_error_and_changes_nothing(store: StockStore) -> None:
     put_stock(store, 10)
-    store.client.rpush(keys.loading(EVENT), "not what it should be")
+    store.client.rpush(keys.loading(EVENT, "x"), "not what it should be")
     before = everything(store.client)
     load = store._load
     with pytest.raises(ResponseError, match="WRONGTYPE"):
-        load(keys=[*store._keys(EVENT), keys.loading(EVENT)], args=[2, 5, 1, *window().fields()])
+        load(keys=[*store._keys(EVENT), keys.loading(EVENT, "x")], args=[2, 5, 1, *window().fields()])
     assert everything(store.client) == before

@@ -99,7 +99,6 @@ class Sale(RuleBasedStateMachine):
         self.store.client.delete(*(keys[:2] if lost else keys[:1]))
         reconciling.reconcile(self.event.id, self.store)
         self.event.refresh_from_db()
-        self.answers.clear()  # the database does not know the keys of requests
         for mine in self.held.values():
             mine.sort()
 

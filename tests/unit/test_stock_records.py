@@ -45,7 +45,16 @@ def test_a_code_that_nobody_knows_is_an_error() -> None:
 
 
 def test_the_age_of_the_oldest_claim_is_never_negative() -> None:
-    fields = {"epoch": 1, "stock": 0, "sequence": 1, "drained": 0, "status": "", "backlog": 1, "claimants": 1}
+    fields = {
+        "epoch": 1,
+        "stock": 0,
+        "sequence": 1,
+        "drained": 0,
+        "status": "",
+        "backlog": 1,
+        "claimants": 1,
+        "same_run": 1,
+    }
     assert Snapshot(now_ms=5, oldest_ms=9, **fields).oldest_age == 0  # type: ignore[arg-type]
     assert Snapshot(now_ms=1009, oldest_ms=9, **fields).oldest_age == 1  # type: ignore[arg-type]
 

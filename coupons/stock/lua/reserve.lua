@@ -21,11 +21,14 @@
 --   7 RATE_LIMITED     milliseconds until a request would be let through
 --   8 NOT_LOADED       there is no stock of this event here
 --   9 WRONG_EPOCH      the epoch that is loaded
+--  10 OTHER_RUN        the stock was loaded on another run of the server: what is here may have lost the last claims
 --
 -- Example, one claim of user 42 on event 7 in epoch 1:
 --   EVALSHA … 4 sc:{7}:state sc:{7}:claimants sc:{7}:log sc:{7}:bucket:42   1   42 k3JxQ0aVb1c
 --   → {1795234234123, 99, 0, 1, {0, 1, 1, 1795234234123}}
 --
+-- A run is one life of a server, from its start to its end; INFO names it. A server that was restarted, restored or
+-- promoted sells nothing until the stock is loaded on it anew: it could give numbers that were given already.
 -- A user's claims are one string, oldest first, joined by ";": ordinal.epoch.sequence.claimed_ms.request
 -- The bucket is the generic cell rate algorithm (ITU-T I.371): one number, the theoretical arrival time in µs.
 -- Every key is read, and so its type checked, before the first write: Redis does not roll a script back.
@@ -35,7 +38,7 @@ local epoch = ARGV[1]
 local n = #KEYS - 3
 
 local ACCEPTED, REPEATED, ALREADY_CLAIMED, SOLD_OUT = 0, 1, 2, 3
-local NOT_OPEN, CLOSED, PAUSED, RATE_LIMITED, NOT_LOADED, WRONG_EPOCH = 4, 5, 6, 7, 8, 9
+local NOT_OPEN, CLOSED, PAUSED, RATE_LIMITED, NOT_LOADED, WRONG_EPOCH, OTHER_RUN = 4, 5, 6, 7, 8, 9, 10
 local NUDGE_EVERY_MS = 100
 
 local time = redis.call('TIME')
@@ -55,7 +58,7 @@ end
 -- Checks ---------------------------------------------------------------------------------------------------------------
 
 local state = redis.call('HMGET', state_key,
-  'epoch', 'stock', 'sequence', 'drained', 'status', 'opens', 'closes', 'limit', 'rate', 'burst', 'nudged')
+  'epoch', 'stock', 'sequence', 'drained', 'status', 'opens', 'closes', 'limit', 'rate', 'burst', 'nudged', 'run')
 if not state[1] then return all_alike(0, 0, {NOT_LOADED}) end
 
 local stock, sequence, drained = tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
@@ -63,6 +66,8 @@ local status, opens, closes = state[5], tonumber(state[6]), tonumber(state[7])
 local limit, rate, burst, nudged = tonumber(state[8]), tonumber(state[9]), tonumber(state[10]), tonumber(state[11])
 
 if state[1] ~= epoch then return all_alike(stock, drained, {WRONG_EPOCH, tonumber(state[1])}) end
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+if state[12] ~= run then return all_alike(stock, drained, {OTHER_RUN}) end
 local shut = nil  -- what everybody is told who does not merely ask again
 if status == 'closed' or now_ms >= closes then
   shut = {CLOSED}
@@ -78,14 +83,8 @@ for i = 1, n do
   buckets[i] = KEYS[3 + i]
 end
 local held_by = redis.call('HMGET', claimants_key, unpack(users))
-local arrivals = redis.call('MGET', unpack(buckets))
+local arrivals = redis.call('MGET', unpack(buckets))  -- nil for a key of another type, which SET then replaces
 redis.call('XLEN', log_key)  -- its type
-for i = 1, n do
-  -- MGET answers nil for a key of another type; SET would then overwrite it.
-  if not arrivals[i] and redis.call('TYPE', buckets[i])['ok'] ~= 'none' then
-    return redis.error_reply('WRONGTYPE ' .. buckets[i])
-  end
-end
 
 local interval_us = 1000000 / rate
 local tolerance_us = interval_us * burst
@@ -144,7 +143,7 @@ local function decide(i)
   local ordinal = free_ordinal(claims)
   local record = ordinal .. '.' .. epoch .. '.' .. integer(sequence) .. '.' .. integer(now_ms) .. '.' .. request
   held[user] = text == '' and record or text .. ';' .. record
-  accepted[#accepted + 1] = {user, ordinal, sequence}
+  accepted[#accepted + 1] = {user, ordinal, sequence, request == '' and {} or {'r', request}}
   return {ACCEPTED, tonumber(epoch), sequence, now_ms}
 end
 
@@ -154,7 +153,8 @@ for i = 1, n do reply[4 + i] = decide(i) end
 
 if #accepted > 0 then
   for _, claim in ipairs(accepted) do
-    redis.call('XADD', log_key, epoch .. '-' .. integer(claim[3]), 'u', claim[1], 'o', claim[2], 't', integer(now_ms))
+    redis.call('XADD', log_key, epoch .. '-' .. integer(claim[3]), 'u', claim[1], 'o', claim[2], 't', integer(now_ms),
+      unpack(claim[4]))
     redis.call('HSET', claimants_key, claim[1], held[claim[1]])
   end
   if now_ms - nudged >= NUDGE_EVERY_MS then

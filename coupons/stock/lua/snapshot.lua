@@ -5,18 +5,19 @@
 --       3 log        stream  sc:{7}:log
 -- ARGV  none
 --
--- Returns {now_ms, epoch, stock, sequence, drained, status, backlog, claimants, oldest_ms}:
+-- Returns {now_ms, epoch, stock, sequence, drained, status, backlog, claimants, oldest_ms, same_run}:
 -- `epoch` is 0 where no stock is loaded, `backlog` the length of the claim log, `oldest_ms` when its first claim was
--- made (0: the log is empty).
+-- made (0: the log is empty), `same_run` is 1 where the stock was loaded on this run of the server.
 --
 -- Example: EVALSHA … 3 sc:{7}:state sc:{7}:claimants sc:{7}:log
---   → {1795234234123, 1, 98, 2, 1, "published", 1, 2, 1795234234100}
+--   → {1795234234123, 1, 98, 2, 1, "published", 1, 2, 1795234234100, 1}
 
 local state_key, claimants_key, log_key = KEYS[1], KEYS[2], KEYS[3]
 
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local state = redis.call('HMGET', state_key, 'epoch', 'stock', 'sequence', 'drained', 'status')
+local state = redis.call('HMGET', state_key, 'epoch', 'stock', 'sequence', 'drained', 'status', 'run')
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local oldest_ms = 0
 local first = redis.call('XRANGE', log_key, '-', '+', 'COUNT', 1)[1]
 if first then
@@ -26,4 +27,5 @@ if first then
   end
 end
 return {now_ms, tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0), tonumber(state[4] or 0),
-  state[5] or '', redis.call('XLEN', log_key), redis.call('HLEN', claimants_key), oldest_ms}
+  state[5] or '', redis.call('XLEN', log_key), redis.call('HLEN', claimants_key), oldest_ms,
+  state[6] == run and 1 or 0}

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 from django_redis import get_redis_connection
 
 from config.api import JSON, dumps
+from coupons.stock.store import hot_store
 
 PATIENCE = 1.0  # seconds: a server that hangs is a server that is down
 
@@ -22,13 +23,17 @@ def _postgresql() -> None:
         connection.close()
 
 
+def _stock() -> None:
+    hot_store().client.ping()
+
+
 def _redis(alias: str) -> Callable[[], None]:
     return lambda: get_redis_connection(alias).ping() and None
 
 
 CHECKS: dict[str, Callable[[], None]] = {
     "postgresql": _postgresql,
-    "stock": _redis("stock"),
+    "stock": _stock,
     "cache": _redis("default"),
 }
 

@@ -16,6 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from coupons.stock import client as stock_client
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOCAL_DIR = Path(os.environ.get("SEONCHAK_DIR") or BASE_DIR / ".seonchak")
 
@@ -161,32 +163,37 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- Redis (or Valkey): stock, cache, broker --------------------------------------------------------------------------
 
 _REDIS = ("redis", "rediss", "unix", "valkey")
-STOCK_REDIS_URL = _url("STOCK_REDIS_URL", "the Redis that holds the stock: redis://host:6379/0", _REDIS)
-CACHE_URL = _url("CACHE_URL", "the Redis of the rate limits: redis://host:6379/1", _REDIS)
-BROKER_URL = _url("BROKER_URL", "the broker of Celery: redis://host:6379/2", (*_REDIS, "redis+socket", "amqp", "amqps"))
+
+
+def _redis_url(name: str, what: str, *more: str) -> str:
+    # The clients of the cache and of Celery know a Valkey by Redis' name only.
+    return re.sub("^valkey:", "redis:", _url(name, what, (*_REDIS, *more)))
+
+
+STOCK_REDIS_URL = _url("STOCK_REDIS_URL", "the Redis that holds the stock: redis://host:6379/0", stock_client.SCHEMES)
+try:
+    stock_client.parse(STOCK_REDIS_URL)
+except ValueError as error:
+    _stop(f"STOCK_REDIS_URL {error}")
+CACHE_URL = _redis_url("CACHE_URL", "the Redis of the rate limits: redis://host:6379/1")
+BROKER_URL = _redis_url("BROKER_URL", "the broker of Celery: redis://host:6379/2", "redis+socket", "amqp", "amqps")
 
 # The claim path waits this long for Redis, and asks once: a script that was retried by the client has been seen to run
 # eleven times. A caller's own retry is safe, because the script knows the claim again.
 STOCK_REDIS_TIMEOUT = _number("STOCK_REDIS_TIMEOUT", 0.25, 0.01, 10)  # seconds
-
-
-def _redis_cache(url: str, timeout: float, **connection: Any) -> dict[str, Any]:
-    return {
-        "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": url,
-        "OPTIONS": {
-            "SOCKET_CONNECT_TIMEOUT": timeout,
-            "SOCKET_TIMEOUT": timeout,
-            "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0), "max_connections": 256, **connection},
-        },
-    }
-
+# Workers and commands read a thousand claims at a time and may wait for them. A worker that waits holds a drain lock.
+STOCK_REDIS_BULK_TIMEOUT = _number("STOCK_REDIS_BULK_TIMEOUT", 5, 0.1, 60)  # seconds
 
 CACHES = {
-    "default": _redis_cache(CACHE_URL, 0.25),
-    "stock": _redis_cache(STOCK_REDIS_URL, STOCK_REDIS_TIMEOUT, decode_responses=True),
-    # The same stock for workers and commands, which read a thousand claims at a time and may wait for them.
-    "stock_bulk": _redis_cache(STOCK_REDIS_URL, 10, decode_responses=True),
+    "default": {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": CACHE_URL,
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": 0.25,
+            "SOCKET_TIMEOUT": 0.25,
+            "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0), "max_connections": 256},
+        },
+    },
 }
 
 # --- Celery: messages are nudges, losing all of them loses nothing ----------------------------------------------------

@@ -15,8 +15,8 @@ from tests.factories import make_event
 @pytest.fixture(autouse=True)
 def _clean_redis() -> Iterator[None]:
     """Every test begins with an empty Redis and a process that knows nothing."""
-    for alias in ("default", "stock"):
-        get_redis_connection(alias).flushdb()
+    get_redis_connection("default").flushdb()
+    bulk_store().client.flushdb()
     yield
     catalogue.clear()
 

@@ -3,10 +3,8 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 from unittest.mock import patch
 
-from django.conf import settings
 from django.db import OperationalError
 from django.db.backends.utils import CursorWrapper
 from django.test import override_settings
@@ -18,10 +16,7 @@ from coupons.stock import store as stores
 @contextmanager
 def stock_at(url: str) -> Iterator[None]:
     """The stock at another address, reached with the timeouts and the retries of the settings."""
-    caches: dict[str, Any] = dict(settings.CACHES)
-    for alias in ("stock", "stock_bulk"):
-        caches[alias] = {**caches[alias], "LOCATION": url}
-    with override_settings(CACHES=caches), patch.dict(stores._stores, clear=True):
+    with override_settings(STOCK_REDIS_URL=url), patch.dict(stores._stores, clear=True):
         yield
 
 

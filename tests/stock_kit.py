@@ -3,11 +3,10 @@
 from importlib import resources
 from typing import Any
 
-from redis import Redis
-
+from coupons.stock.client import Client
 from coupons.stock.codes import LoadCode
 from coupons.stock.records import LogEntry, Window
-from coupons.stock.store import StockStore
+from coupons.stock.store import Script, StockStore
 
 EVENT = 7
 FAR_PAST, FAR_FUTURE = 1_000_000_000_000, 4_000_000_000_000  # milliseconds
@@ -37,7 +36,7 @@ def entry(sequence: int, user_id: int, *, epoch: int = 1) -> LogEntry:
     return LogEntry(epoch, sequence, user_id, 1, FAR_PAST)
 
 
-def everything(client: Redis) -> dict[str, Any]:
+def everything(client: Client) -> dict[str, Any]:
     """All keys with their type and content, so that "nothing was changed" can be said of all of them."""
     found: dict[str, Any] = {}
     for key in map(str, client.scan_iter("*")):
@@ -74,6 +73,6 @@ def without_guard(name: str, *replacements: tuple[str, str]) -> str:
 class UnguardedStore(StockStore):
     """The store with other text for one script: a negative control."""
 
-    def __init__(self, client: Redis, name: str, text: str) -> None:
+    def __init__(self, client: Client, name: str, text: str) -> None:
         super().__init__(client)
-        setattr(self, f"_{name}", client.register_script(text))
+        setattr(self, f"_{name}", Script(client, text))

@@ -5,20 +5,23 @@ Errors of Redis (`redis.exceptions.RedisError`) pass through: what they mean is 
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha1
 from importlib import resources
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from django_redis import get_redis_connection
-from redis import Redis, exceptions
-from redis.cluster import RedisCluster
-from redis.commands.core import Script
+import structlog
+from django.conf import settings
+from redis import RedisCluster, exceptions
 from redis.exceptions import RedisError
 
 from coupons.stock import keys
 from coupons.stock.breaker import Breaker, BreakerOpen
+from coupons.stock.client import Client, connect
 from coupons.stock.codes import AdjustCode, LoadCode
 from coupons.stock.records import HeldClaim, LogEntry, Reply, Reservation, Snapshot, Window
+
+log = structlog.get_logger(__name__)
 
 CHUNK = 1000  # claims that one command carries
 T = TypeVar("T")
@@ -35,22 +38,42 @@ OUTAGES = (
 OUTAGE_TEXTS = ("MISCONF", "NOREPLICAS", "OOM", "READONLY")  # as scripts and older servers say them
 
 
-def _script(client: Redis, name: str) -> Script:
-    source = resources.files("coupons.stock").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return client.register_script(source)
+class Script:
+    """A Lua script, called by its digest, and sent in full to a server that does not know it.
+
+    In full it is run by the same command. redis-py's own loads it first, on all nodes of a cluster, and then calls it
+    again: that fails where another node is away, and where somebody flushes the scripts in between.
+    """
+
+    def __init__(self, client: Client, text: str) -> None:
+        self._client = client
+        self._text = text
+        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    @classmethod
+    def of(cls, client: Client, name: str) -> "Script":
+        """The script of that name beside this file."""
+        return cls(client, resources.files("coupons.stock").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
+
+    def __call__(self, keys: Sequence[str], args: Sequence[str | int] = ()) -> Any:
+        """Run it. One round trip; two where the server does not know it."""
+        try:
+            return self._client.evalsha(self.sha, len(keys), *keys, *args)
+        except exceptions.NoScriptError:
+            return self._client.eval(self._text, len(keys), *keys, *args)
 
 
 class StockStore:
     """The stock of all events on one Redis. Safe to share between threads, as its client is."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Client) -> None:
         self.client = client
-        self._reserve = _script(client, "reserve")
-        self._settle = _script(client, "settle")
-        self._release = _script(client, "release")
-        self._load = _script(client, "load")
-        self._snapshot = _script(client, "snapshot")
-        self._adjust = _script(client, "adjust")
+        self._reserve = Script.of(client, "reserve")
+        self._settle = Script.of(client, "settle")
+        self._release = Script.of(client, "release")
+        self._load = Script.of(client, "load")
+        self._snapshot = Script.of(client, "snapshot")
+        self._adjust = Script.of(client, "adjust")
 
     def reserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
         """Take a unit for each of `claims`, pairs of user and request digest ("" for none). One round trip."""
@@ -148,18 +171,27 @@ class StockStore:
         return Snapshot(*self._snapshot(keys=self._keys(event_id), args=[]))
 
     def snapshots(self, event_ids: Sequence[int]) -> dict[int, Snapshot]:
-        """`snapshot` of several events in one round trip, each at its own moment."""
+        """`snapshot` of several events, each at its own moment. Those that cannot be read are left out.
+
+        One round trip, and one more for each whose server does not know the script. Raises where a server is away.
+        """
         pipe = self.client.pipeline(transaction=False)
         for event_id in event_ids:
-            self._snapshot(keys=self._keys(event_id), args=[], client=pipe)
-        return {event_id: Snapshot(*one) for event_id, one in zip(event_ids, pipe.execute(), strict=True)}
+            pipe.execute_command("EVALSHA", self._snapshot.sha, 3, *self._keys(event_id))
+        found = {}
+        for event_id, answer in _answers(event_ids, pipe.execute(raise_on_error=False)):
+            if isinstance(answer, exceptions.NoScriptError):
+                found[event_id] = self.snapshot(event_id)
+            else:
+                found[event_id] = Snapshot(*answer)
+        return found
 
     def backlogs(self, event_ids: Sequence[int]) -> dict[int, int]:
-        """The length of each event's claim log, in one round trip."""
+        """The length of each event's claim log, in one round trip. Those that cannot be read are left out."""
         pipe = self.client.pipeline(transaction=False)
         for event_id in event_ids:
             pipe.xlen(keys.log(event_id))
-        return dict(zip(event_ids, pipe.execute(), strict=True))
+        return dict(_answers(event_ids, pipe.execute(raise_on_error=False)))
 
     def read_log(self, event_id: int, *, after: str | None = None, count: int) -> list[LogEntry]:
         """The oldest `count` entries of the claim log behind the entry `after`."""
@@ -206,6 +238,17 @@ class StockStore:
         return [keys.state(event_id), keys.claimants(event_id), keys.log(event_id)]
 
 
+def _answers(event_ids: Sequence[int], answers: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Each event with its answer in a pipeline, but for those whose keys are not what they should be."""
+    for event_id, answer in zip(event_ids, answers, strict=True):
+        if isinstance(answer, exceptions.ConnectionError | exceptions.TimeoutError):
+            raise answer
+        if isinstance(answer, Exception) and not isinstance(answer, exceptions.NoScriptError):
+            log.warning("stock_unreadable", event_id=event_id, error=str(answer))
+        else:
+            yield event_id, answer
+
+
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, CHUNK)):
@@ -223,7 +266,7 @@ class HotStore(StockStore):
     while it is open.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._breakers: dict[int, Breaker] = {}
 
@@ -239,8 +282,7 @@ class HotStore(StockStore):
 
     def breaker(self, event_id: int) -> Breaker:
         """The breaker that the event's calls go through."""
-        client: Redis | RedisCluster = self.client
-        shard = event_id if isinstance(client, RedisCluster) else 0
+        shard = event_id if isinstance(self.client, RedisCluster) else 0
         found = self._breakers.get(shard)
         if found is None:
             name = f"stock of event {shard}" if shard else "stock"
@@ -253,22 +295,22 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, OUTAGES) or str(error).startswith(OUTAGE_TEXTS)
 
 
-_stores: dict[str, StockStore] = {}
+S = TypeVar("S", bound=StockStore)
+_stores: dict[type[StockStore], StockStore] = {}
 
 
 def hot_store() -> HotStore:
     """The store of the request path: it gives up after `STOCK_REDIS_TIMEOUT` and never retries."""
-    if "stock" not in _stores:
-        _stores["stock"] = HotStore(get_redis_connection("stock"))
-    return _stores["stock"]  # type: ignore[return-value]
+    return _store(HotStore, settings.STOCK_REDIS_TIMEOUT)
 
 
 def bulk_store() -> StockStore:
     """The store of workers and commands: the same stock, with time for a thousand claims at once."""
-    return _store("stock_bulk")
+    return _store(StockStore, settings.STOCK_REDIS_BULK_TIMEOUT)
 
 
-def _store(alias: str) -> StockStore:
-    if alias not in _stores:
-        _stores[alias] = StockStore(get_redis_connection(alias))
-    return _stores[alias]
+def _store(kind: type[S], timeout: float) -> S:
+    if kind not in _stores:
+        # Two threads that both make the first one have made one too many, and both go on with the same.
+        _stores.setdefault(kind, kind(connect(settings.STOCK_REDIS_URL, timeout=timeout)))
+    return cast("S", _stores[kind])

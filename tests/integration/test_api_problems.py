@@ -166,7 +166,7 @@ def test_redis_hanging_is_unavailable_within_a_second(sale, caller):
         started = time.monotonic()
         problem_of(caller.claim(event.id), "unavailable")
         assert time.monotonic() - started < 1
-        assert set(stores._stores) <= {"stock"}, "the one with the short patience"
+        assert set(stores._stores) <= {stores.HotStore}, "the one with the short patience"
 
 
 def test_the_database_away_is_unavailable_and_a_claim_goes_on(sale, caller):

@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from coupons import direct, issuing, modes, services
+from coupons import direct, issuing, loading, modes, services
 from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.reconciling import look, reconcile
 from coupons.stock.breaker import Breaker
@@ -213,7 +213,7 @@ def test_without_the_lock_of_the_row_two_get_one_number_or_the_last_unit(fallen:
     """The negative control: the constraints still hold, but a claim ends in an error instead of an answer."""
     event, users = fallen(quantity=20), make_users(2)
     both = threading.Barrier(2, timeout=10)
-    highest = direct.highest_sequence
+    highest = loading.highest_sequence
 
     def meet(event_id: int) -> int:
         found = highest(event_id)

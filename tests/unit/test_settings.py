@@ -17,10 +17,10 @@ GOOD = {
 }
 
 
-def start(folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
+def start(folder: Path, code: str = "import config.settings", **changed: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in {**GOOD, **changed}.items() if value}
     return subprocess.run(
-        [sys.executable, "-c", "import config.settings"],
+        [sys.executable, "-c", code],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "SEONCHAK_DIR": str(folder), **environment},
         capture_output=True,
@@ -50,10 +50,15 @@ def test_a_missing_one_is_named_in_one_line(tmp_path: Path, name: str) -> None:
         ("JWT_SIGNING_KEY", "short"),
         ("DATABASE_URL", "mysql://secret@localhost/none"),
         ("STOCK_REDIS_URL", "localhost:6379"),
+        ("STOCK_REDIS_URL", "redis://user:secret@localhost:port/0"),
+        ("STOCK_REDIS_URL", "redis+sentinel://user:secret@localhost:26379"),
+        ("STOCK_REDIS_URL", "redis+cluster://user:secret@localhost:7000/1"),
+        ("STOCK_REDIS_URL", "redis://user:secret@localhost/0?socket_timeout=60"),
         ("BROKER_URL", "memory://secret"),
         ("TRUSTED_PROXIES", "many"),
         ("TRUSTED_PROXIES", "-1"),
         ("STOCK_REDIS_TIMEOUT", "0"),
+        ("STOCK_REDIS_BULK_TIMEOUT", "0"),
         ("DEBUG", "maybe"),
         ("LOG_LEVEL", "loud"),
         ("SIGN_IN_RATE_PER_ACCOUNT", "often"),
@@ -65,4 +70,23 @@ def test_a_wrong_one_is_named_in_one_line_that_tells_no_secret(tmp_path: Path, n
     assert stopped.returncode == 1
     assert stopped.stderr.startswith(f"seonchak: {name} ")
     assert stopped.stderr.count("\n") == 1
-    assert "secret@" not in stopped.stderr
+    assert "secret" not in stopped.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "valkey://localhost:1/0",
+        "redis+sentinel://user:pw@localhost:26379,127.0.0.1:26380/primary/0",
+        "redis+cluster://user:pw@localhost:7000,localhost:7001",
+    ],
+)
+def test_it_starts_with_every_kind_of_stock(tmp_path: Path, url: str) -> None:
+    started = start(tmp_path, STOCK_REDIS_URL=url)
+    assert (started.returncode, started.stderr) == (0, "")
+
+
+def test_a_valkey_is_named_to_the_cache_and_the_broker_as_they_know_it(tmp_path: Path) -> None:
+    printed = "import config.settings as s; print(s.CACHES['default']['LOCATION'], s.CELERY_BROKER_URL)"
+    started = start(tmp_path, code=printed, CACHE_URL="valkey://localhost:1/1", BROKER_URL="valkey://localhost:1/2")
+    assert started.stdout.split() == ["redis://localhost:1/1", "redis://localhost:1/2"]

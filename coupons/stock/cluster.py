@@ -1,0 +1,144 @@
+"""A client of a Redis Cluster that sends nothing twice and waits for nobody longer than its timeout.
+
+redis-py's own (8.1) differs in three ways that matter here. It runs a pipeline's commands again, one by one, where they
+timed out, whatever its `retry` says. It asks for the cluster's topology inside the call that failed, node after node
+and one thread after another, so that with a cluster that hangs eight threads wait for seconds; and when it is made. And
+some of its errors are no `RedisError`.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+# (redis-py's cluster has no types)
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+from redis import exceptions
+from redis.cluster import (
+    PRIMARY,
+    ClusterNode,
+    ClusterPipeline,
+    PipelineCommand,
+    PipelineStrategy,
+    RedisCluster,
+)
+from redis.exceptions import AskError, RedisClusterException, RedisError, TryAgainError
+
+log = structlog.get_logger(__name__)
+
+
+class Cluster(RedisCluster):
+    """Safe to share between threads. It joins the cluster with the first command."""
+
+    def __init__(self, nodes: tuple[tuple[str, int], ...], *, timeout: float, **options: Any) -> None:
+        self._nodes = nodes
+        self._timeout = timeout
+        self._options = options
+        self._joined = threading.Event()
+        self._starting = threading.Lock()
+        self._reader: threading.Thread | None = None
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command once, and follow where a node passes it on unexecuted."""
+        self._join()
+        try:
+            return super().execute_command(*args, **options)
+        except RedisClusterException as error:
+            raise exceptions.ConnectionError(str(error)) from error
+
+    def pipeline(self, transaction: bool | None = None, shard_hint: Any = None) -> ClusterPipeline:
+        """Commands that go to each node in one piece."""
+        self._join()
+        pipe: ClusterPipeline = super().pipeline(transaction, shard_hint)
+        pipe._execution_strategy = _SentOnce(pipe)
+        return pipe
+
+    def get_node(
+        self, host: str | None = None, port: int | None = None, node_name: str | None = None
+    ) -> ClusterNode | None:
+        """The node, also where it has joined the cluster after this client: slots are moved to it first."""
+        node: ClusterNode | None = super().get_node(host, port, node_name)
+        if node is None and node_name is not None:
+            host, _, number = node_name.rpartition(":")
+            manager = self.nodes_manager
+            with manager._lock:
+                node = manager.nodes_cache.setdefault(node_name, ClusterNode(host, int(number), PRIMARY))
+        return node
+
+    def _join(self) -> None:
+        if self._joined.is_set() or threading.current_thread() is self._reader:
+            return
+        self._in_background(self._read_commands_and_topology)
+        if not self._joined.wait(self._timeout):
+            raise exceptions.ConnectionError("no node of the cluster has answered yet")
+
+    def _read_commands_and_topology(self) -> None:
+        super().__init__(
+            startup_nodes=[ClusterNode(host, port) for host, port in self._nodes],
+            # The sale on one part of the slots goes on while another part has no primary.
+            require_full_coverage=False,
+            # Where a slot went is noted; the whole topology is read when a node is away.
+            reinitialize_steps=0,
+            **self._options,
+        )
+        read = self.nodes_manager.initialize
+        # Inside a call it is not read, only asked for.
+        ask = lambda **options: self._in_background(partial(read, **options))  # noqa: E731
+        setattr(self.nodes_manager, "initialize", ask)  # noqa: B010 - to mypy it is a method
+        self._joined.set()
+
+    def _in_background(self, read: Callable[[], None]) -> None:
+        """Have it done by a thread of its own, at most one at a time."""
+
+        def work() -> None:
+            try:
+                read()
+            except (RedisError, RedisClusterException) as error:  # whoever needs it asks for it again
+                log.warning("cluster_unread", error=type(error).__name__)
+
+        with self._starting:
+            if self._reader is None or not self._reader.is_alive():
+                self._reader = threading.Thread(target=work, name="cluster", daemon=True)
+                self._reader.start()
+
+
+class _SentOnce(PipelineStrategy):
+    """A pipeline of which only those commands are sent again that a node passed on, unexecuted."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] == "EVALSHA":
+            # Its node is told here: otherwise a round trip asks the server which of the words are keys.
+            try:
+                options["target_nodes"] = self._pipe.get_nodes_from_slot(args[0], *args)
+            except RedisClusterException as error:
+                raise exceptions.ConnectionError(str(error)) from error
+        return super().execute_command(*args, **options)
+
+    def send_cluster_commands(
+        self, stack: list[PipelineCommand], raise_on_error: bool = True, allow_redirections: bool = True
+    ) -> list[Any]:
+        try:
+            self._send_cluster_commands(stack, raise_on_error=False, allow_redirections=False)
+        except RedisClusterException as error:
+            raise exceptions.ConnectionError(str(error)) from error
+        for command in stack:
+            if allow_redirections and isinstance(command.result, (AskError, TryAgainError)):
+                command.result = self._passed_on(command)
+        results = [command.result for command in stack]
+        if any(isinstance(result, (exceptions.ConnectionError, exceptions.TimeoutError)) for result in results):
+            self._nodes_manager.initialize()
+        if raise_on_error:
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+        return results
+
+    def _passed_on(self, command: PipelineCommand) -> Any:
+        try:
+            return self._pipe.parent_execute_command(*command.args, **command.options)
+        except RedisError as error:
+            return error
+        except RedisClusterException as error:
+            return exceptions.ConnectionError(str(error))

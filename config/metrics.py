@@ -4,7 +4,7 @@ Who may read it: whoever can reach it, unless `METRICS_TOKEN` is set; then who s
 sales go, by event id, and nothing of any user: set the token where the path can be reached from outside.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from hmac import compare_digest
 from typing import Any
 
@@ -35,23 +35,27 @@ class LiveEvents(Collector):
     """What waits at the moment of asking, for each live event. Where a source is down, that is what it tells."""
 
     def __init__(self) -> None:
-        self._live: Sequence[int] = ()
+        self._live: dict[int, str] = {}  # the mode of each
 
     def collect(self) -> Iterator[Metric]:
         """The gauges; one query, one round trip."""
         up = GaugeMetricFamily("seonchak_up", "Whether a server that is needed answers.", labels=["server"])
         try:
-            self._live = list(Event.objects.live().order_by("id").values_list("id", flat=True))
+            self._live = dict(Event.objects.live().order_by("id").values_list("id", "stock_mode"))
             up.add_metric(["postgresql"], 1)
         except DatabaseError:  # the events last known are those whose claims now wait
             up.add_metric(["postgresql"], 0)
         levels: Mapping[int, Level] = {}
         try:
-            levels = stock.keeper().levels(self._live)
+            levels = stock.keeper().levels(list(self._live))
             up.add_metric(["redis"], 1)
         except Unavailable:
             up.add_metric(["redis"], 0)
         yield up
+        modes = GaugeMetricFamily("seonchak_database_mode", "1 where a sale sells without Redis.", labels=["event"])
+        for event_id, mode in self._live.items():
+            modes.add_metric([str(event_id)], int(mode == Event.StockMode.DATABASE))
+        yield modes
         yield _gauge("seonchak_stock_units", "Units left to claim.", levels, "stock")
         yield _gauge("seonchak_backlog_claims", "Claims that wait in the claim log.", levels, "backlog")
         yield _gauge(

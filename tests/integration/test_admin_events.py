@@ -1,5 +1,6 @@
 """The admin of sales: who may do what, what follows in Redis, and what an operator is told when it cannot be done."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from coupons import issuing, locks
+from coupons import issuing, locks, modes
 from coupons.stock.store import StockStore
 from events.admin import EventAdmin
 from events.models import Event
@@ -115,15 +116,51 @@ def test_publish_pause_resume_and_close_change_database_and_stock(operator: Clie
 def test_only_what_can_be_done_is_offered(operator: Client, sale: Sale) -> None:
     def offered(event: Event) -> set[str]:
         page = operator.get(page_of(event)).content.decode()
-        return {name for name in ("publish", "pause", "resume", "close") if f"/operate/{name}" in page}
+        return set(re.findall(r"/operate/([a-z-]+)\"", page))
 
     draft, event = make_event(), sale()
     assert offered(draft) == {"publish"}
-    assert offered(event) == {"pause", "close"}
+    assert offered(event) == {"pause", "sell-from-database", "close"}
     operate(operator, event, "pause")
-    assert offered(event) == {"resume", "close"}
+    operate(operator, event, "sell-from-database", confirmed="yes")
+    assert offered(event) == {"resume", "sell-from-redis", "close"}
     operate(operator, event, "close", confirmed="yes")
     assert offered(event) == set()
+
+
+def test_a_sale_is_moved_to_the_database_when_it_is_said_twice_and_back(
+    operator: Client, sale: Sale, store: StockStore
+) -> None:
+    event = sale(quantity=5)
+    asked = operate(operator, event, "sell-from-database").content.decode()
+    event.refresh_from_db()
+    assert (event.stock_mode, event.epoch) == ("redis", 1)
+    assert "people are told to come again" in asked
+    (message,) = messages_of(operate(operator, event, "sell-from-database", confirmed="yes"))
+    event.refresh_from_db()
+    assert (event.stock_mode, event.epoch, message) == (
+        "database",
+        2,
+        "The sale sells from the database, until you move it back.",
+    )
+    assert not store.snapshot(event.id).loaded
+    page = operator.get(page_of(event)).content.decode()
+    assert "An operator chose the database" in page
+    assert ">5<" in page, "what is left is known without Redis"
+    with no_redis():
+        (message,) = messages_of(operate(operator, event, "sell-from-redis"))
+    assert message.startswith("Redis cannot be reached")
+    operate(operator, event, "sell-from-redis")
+    event.refresh_from_db()
+    assert (event.stock_mode, event.epoch, store.snapshot(event.id).stock) == ("redis", 3, 5)
+
+
+def test_the_page_of_a_sale_that_lost_redis_says_so(operator: Client, sale: Sale) -> None:
+    event = sale(redis_lost_after=7)
+    with no_redis():
+        assert "After 7 seconds the sale goes on from the database" in operator.get(page_of(event)).content.decode()
+        modes.fall_back(event.id, epoch=1)
+        assert "Redis was lost at" in operator.get(page_of(event)).content.decode()
 
 
 def test_closing_is_asked_for_twice_and_says_that_it_is_final(operator: Client, sale: Sale) -> None:

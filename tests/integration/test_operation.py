@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from config import health
 from config.embedded import free_port
+from coupons import modes
 from coupons.tasks import issue_claims
 from events.catalogue import catalogue
 from tests import outages
@@ -93,6 +94,9 @@ def test_metrics_tell_what_was_answered_and_what_waits(sale, client):
     assert after["seonchak_backlog_claims", str(event.id)] == 2
     assert 0 < after["seonchak_oldest_undrained_seconds", str(event.id)] < 60
     assert (after["seonchak_up", "postgresql"], after["seonchak_up", "redis"]) == (1, 1)
+    assert after["seonchak_database_mode", str(event.id)] == 0
+    modes.fall_back(event.id, epoch=1)
+    assert metrics_of(client.get("/metrics").content.decode())["seonchak_database_mode", str(event.id)] == 1
 
 
 def test_metrics_outlive_the_servers_they_tell_of(sale, client):

@@ -10,9 +10,10 @@ Own code, because pybreaker holds its lock during the call and circuitbreaker le
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import TracebackType
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -67,6 +68,7 @@ class Breaker:
         self._failing_since: float | None = None
         self._asked_again_at = 0.0  # when open: the time of the probe; when half-open: when the probe counts as lost
         metrics.BREAKER_OPEN.labels(server=name).set(0)
+        _breakers[name] = self
 
     def state(self) -> State:
         """Where it stands now."""
@@ -135,3 +137,11 @@ class Breaker:
         metrics.BREAKER_CHANGES.labels(server=self.name, state=state).inc()
         if State.CLOSED in (before, state):  # not each probe of a long outage
             log.warning("breaker", server=self.name, state=state)
+
+
+_breakers: WeakValueDictionary[str, Breaker] = WeakValueDictionary()
+
+
+def breakers() -> Mapping[str, Breaker]:
+    """Those of this process, by name."""
+    return dict(_breakers)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from coupons.stock.breaker import Breaker, BreakerOpen, State
+from coupons.stock.breaker import Breaker, BreakerOpen, State, breakers
 
 
 class Clock:
@@ -160,3 +160,10 @@ def test_with_a_lock_held_during_the_call_that_test_fails() -> None:
     with ThreadPoolExecutor(2) as threads, pytest.raises(threading.BrokenBarrierError):
         list(threads.map(call, range(2)))
     assert time.monotonic() - started < 10
+
+
+def test_those_of_the_process_are_known_by_name_as_long_as_they_live(breaker: Breaker) -> None:
+    other = Breaker("other")
+    assert (breakers()["test"], breakers()["other"]) == (breaker, other)
+    del other
+    assert "other" not in breakers()

@@ -1,4 +1,4 @@
-"""Middleware of every request: its line in the log, and the guard before the API."""
+"""Middleware of every request: its line in the log, its patience with the database, and the guard before the API."""
 
 import re
 import secrets
@@ -11,6 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from config.postgresql.connection import longest, patience
 from config.problems import of_api, problem
 
 log = structlog.get_logger("config.request")
@@ -48,6 +49,22 @@ class RequestLogMiddleware:
             duration_ms=round((time.perf_counter() - started) * 1000, 2),
         )
         return response
+
+
+class DatabasePatienceMiddleware:
+    """Bounds how long a request waits for PostgreSQL altogether: `DATABASE_REQUEST_TIMEOUT`.
+
+    The admin's may take as long as a statement can: operators wait for a large sale rather than not to close it.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Serve with that patience."""
+        of_admin = request.path.startswith("/admin/")
+        with patience(longest() if of_admin else settings.DATABASE_REQUEST_TIMEOUT):
+            return self.get_response(request)
 
 
 class ApiGuardMiddleware:

@@ -102,6 +102,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.middleware.RequestLogMiddleware",
+    "config.middleware.DatabasePatienceMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "config.middleware.ApiGuardMiddleware",
@@ -142,20 +143,35 @@ try:
     _database: dict[str, Any] = dict(env.db_url("DATABASE_URL"))
 except (ImproperlyConfigured, ValueError):
     _stop("DATABASE_URL cannot be read: postgresql://user:password@host:5432/name")
-# A connection that hangs must end by itself: a stuck worker may hold the drain lock for this long and no longer.
+# A worker that is stuck may hold the drain lock for the two of them together, and no longer.
 DATABASE_STATEMENT_TIMEOUT = _number("DATABASE_STATEMENT_TIMEOUT", 15, 0.1, 3600)  # seconds
+DATABASE_IDLE_TIMEOUT = _number("DATABASE_IDLE_TIMEOUT", 10, 0.1, 3600)  # seconds, idle within a transaction
+# A server that hangs runs no timeout: this one is ours, and what API requests and customers' pages wait altogether.
+DATABASE_REQUEST_TIMEOUT = _number("DATABASE_REQUEST_TIMEOUT", 0.8, 0.05, 60)  # seconds
 DATABASE_POOL_SIZE = int(_number("DATABASE_POOL_SIZE", 8, 1, 500))
 # Claims that a process writes at once while a sale goes on without Redis; the rest is told to come again.
 DATABASE_CLAIMS = int(_number("DATABASE_CLAIMS", 2, 1, 100))
-_milliseconds = int(DATABASE_STATEMENT_TIMEOUT * 1000)
-_database["ENGINE"] = "django.db.backends.postgresql"
+_server_settings = {
+    "statement_timeout": int(DATABASE_STATEMENT_TIMEOUT * 1000),
+    "lock_timeout": int(DATABASE_STATEMENT_TIMEOUT * 1000),
+    "idle_in_transaction_session_timeout": int(DATABASE_IDLE_TIMEOUT * 1000),
+    # Statements that we gave up end within a second, instead of waiting for their lock and for max_connections.
+    "client_connection_check_interval": 1000,
+}
+_database["ENGINE"] = "config.postgresql"
 _database["CONN_MAX_AGE"] = 0  # the pool keeps them
 _database["OPTIONS"] = {
     **_database.get("OPTIONS", {}),
     "connect_timeout": 1,
-    "options": f"-c statement_timeout={_milliseconds} -c lock_timeout={_milliseconds}"
-    f" -c idle_in_transaction_session_timeout={2 * _milliseconds}",
-    "pool": {"min_size": 0, "max_size": DATABASE_POOL_SIZE, "timeout": 0.8},
+    "options": " ".join(f"-c {name}={milliseconds}" for name, milliseconds in _server_settings.items()),
+    "pool": {
+        "min_size": 0,
+        "max_size": DATABASE_POOL_SIZE,
+        "timeout": DATABASE_REQUEST_TIMEOUT,
+        # To connect is tried twice while the caller waits, then given up: the next caller begins anew. With the
+        # pool's own 300 s the pauses double, and one of 16 s may have begun just before PostgreSQL came back.
+        "reconnect_timeout": DATABASE_REQUEST_TIMEOUT / 2,
+    },
 }
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
+from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
@@ -10,6 +11,8 @@ from django.views.decorators.http import require_safe
 from django_redis import get_redis_connection
 
 from config.api import JSON, dumps
+from config.postgresql.connection import patience
+from coupons.stock.breaker import breakers
 from coupons.stock.store import hot_store
 
 PATIENCE = 1.0  # seconds: a server that hangs is a server that is down
@@ -17,7 +20,7 @@ PATIENCE = 1.0  # seconds: a server that hangs is a server that is down
 
 def _postgresql() -> None:
     try:
-        with connection.cursor() as cursor:
+        with patience(settings.DATABASE_REQUEST_TIMEOUT), connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     finally:
         connection.close()
@@ -36,6 +39,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "stock": _stock,
     "cache": _redis("default"),
 }
+NEEDED = {"postgresql", "stock"}  # one of the two, to answer claims
 
 
 class Probe:
@@ -74,7 +78,13 @@ def livez(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
 @require_safe
 @never_cache
 def readyz(request: HttpRequest) -> HttpResponse:  # noqa: ARG001
-    """200 while PostgreSQL and Redis answer, otherwise 503 with the names of those that are `down`."""
+    """200 while anything can be sold, with the names of what is `down` and the state of each breaker.
+
+    With one of PostgreSQL and the stock claims are answered: 200, "degraded". A balancer that took every web process
+    away for it would make an outage of a fault. With neither nothing can be done here: 503, "unavailable".
+    """
     down = probe.down()
-    body = {"status": "unavailable" if down else "ok", "down": down}
-    return HttpResponse(dumps(body), status=503 if down else 200, content_type=JSON)
+    status = "unavailable" if NEEDED.issubset(down) else "degraded" if down else "ok"
+    states = {name: breaker.state() for name, breaker in sorted(breakers().items())}
+    body = {"status": status, "down": down, "breakers": states}
+    return HttpResponse(dumps(body), status=503 if status == "unavailable" else 200, content_type=JSON)

@@ -1,0 +1,186 @@
+"""The whole product as real processes on the database of the tests, made to be broken.
+
+Web, worker and beat reach PostgreSQL, the stock and the broker through proxies: one set for web, another for worker
+and beat, so that one of them can lose a server that the other still has. The tests themselves go past the proxies.
+"""
+
+import sys
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from django.contrib.auth import get_user_model
+from rest_framework_simplejwt.tokens import AccessToken
+
+from config.embedded import free_port
+from coupons.rush.client import Customer
+from tests.concurrency.children import environment
+from tests.factories import make_users
+from tests.faults.parts import Part, PostgreSQL, Process, Valkey
+from tests.faults.proxy import Proxies, Proxy, Target
+
+SIDES = ("web", "worker")  # whose lines to the servers these are; beat's are the worker's
+LINED = ("postgresql", "stock", "broker")  # the servers behind proxies
+TOLD = 60  # lines of each log that are shown
+
+
+class System:
+    """A context manager: started once, broken and healed many times, always ended.
+
+    The parts are `web`, `worker`, `beat`, `postgresql`, `stock`, `cache` and `broker`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.stock, self.cache, self.broker = (Valkey(_made(folder / name)) for name in ("stock", "cache", "broker"))
+        self.postgresql = PostgreSQL()
+        self._servers: dict[str, Part] = {
+            "postgresql": self.postgresql,
+            "stock": self.stock,
+            "cache": self.cache,
+            "broker": self.broker,
+        }
+        self._processes: dict[str, Process] = {}
+        self._lines: dict[tuple[str, str], Proxy] = {}
+        self._stack = ExitStack()
+        self._told: dict[Path, int] = {}
+
+    def __enter__(self) -> "System":
+        with ExitStack() as stack:
+            for server in (self.stock, self.cache, self.broker):
+                server.start()
+                stack.callback(server.end)
+            stack.callback(self.postgresql.end)
+            proxies = stack.enter_context(Proxies())
+            targets: dict[str, Target] = {
+                "postgresql": self.postgresql.socket,
+                "stock": ("127.0.0.1", self.stock.port),
+                "broker": ("127.0.0.1", self.broker.port),
+            }
+            self._lines = {(side, name): proxies.open(targets[name]) for side in SIDES for name in LINED}
+            self._processes = self._made_processes()
+            for process in self._processes.values():
+                stack.callback(process.end)
+                process.start()
+            for process in self._processes.values():
+                process.wait()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def part(self, name: str) -> Part:
+        """Any part, by its name."""
+        return self._servers.get(name) or self.process(name)
+
+    def process(self, name: str) -> Process:
+        """A process of ours: web, worker or beat."""
+        return self._processes[name]
+
+    def kill(self, name: str) -> None:
+        """`kill -9`."""
+        self.part(name).kill()
+
+    def stop(self, name: str) -> None:
+        """SIGSTOP."""
+        self.part(name).stop()
+
+    def cont(self, name: str) -> None:
+        """SIGCONT."""
+        self.part(name).cont()
+
+    def restart(self, name: str) -> None:
+        """Start it again, ended or not."""
+        self.part(name).restart()
+
+    def lines(self, server: str, *sides: str) -> list[Proxy]:
+        """The proxies in front of a server: those of the sides named, or all."""
+        return [self._lines[side, server] for side in sides or SIDES]
+
+    def heal(self) -> list[str]:
+        """Bring everything back and wait until it is ready; which parts had ended."""
+        for line in self._lines.values():
+            line.pass_on()
+        ended = [name for name, server in self._servers.items() if server.heal()]
+        return ended + [name for name, process in self._processes.items() if process.heal()]
+
+    def customers(self, number: int) -> list[Customer]:
+        """So many users, signed in; made where they are not there yet."""
+        users = get_user_model().objects.filter(is_active=True, is_staff=False).order_by("pk")
+        if (missing := number - users.count()) > 0:
+            make_users(missing)
+        return [Customer(user.pk, str(AccessToken.for_user(user))) for user in users[:number]]
+
+    def mark(self) -> None:
+        """From here on the logs are of interest."""
+        self._told = {path: path.stat().st_size for path in self._logs()}
+
+    def told(self) -> str:
+        """What the processes have written since the mark: the end of it."""
+        parts = []
+        for path in self._logs():
+            text = path.read_bytes()[self._told.get(path, 0) :].decode(errors="replace")
+            parts.append(f"--- {path.name}\n" + "\n".join(text.splitlines()[-TOLD:]))
+        return "\n".join(parts)
+
+    def _logs(self) -> list[Path]:
+        return sorted(self.folder.glob("*.log"))
+
+    def _made_processes(self) -> dict[str, Process]:
+        python, celery = [sys.executable, "-m"], [sys.executable, "-m", "celery", "-A", "config"]
+        quiet = ["--loglevel", "WARNING"]
+        web = [*python, "granian", "config.wsgi:application", "--interface", "wsgi", "--host", "127.0.0.1"]
+        web += ["--port", str(self.port), "--workers", "1", "--blocking-threads", "4", "--backlog", "4096", "--no-log"]
+        worker = [*celery, "worker", *quiet, "--concurrency", "2", "--without-mingle", "--without-gossip"]
+        beat = [*celery, "beat", *quiet]
+        return {
+            "web": self._process("web", "web", web),
+            "worker": self._process("worker", "worker", worker),
+            "beat": self._process("beat", "worker", beat),
+        }
+
+    def _process(self, name: str, side: str, command: list[str]) -> Process:
+        ready = {
+            "web": self._web_answers,
+            "worker": self._worker_waits,
+            "beat": lambda: self._processes["beat"].running,
+        }
+        port = {server: self._lines[side, server].port for server in LINED}
+        options = f"application_name={name}&sslmode=disable&gssencmode=disable"
+        return Process(
+            name,
+            command,
+            folder=self.folder,
+            ready=ready[name],
+            environment=environment(
+                DATABASE_URL=f"postgresql://postgres@127.0.0.1:{port['postgresql']}/{self.postgresql.database}?{options}",
+                STOCK_REDIS_URL=f"redis://127.0.0.1:{port['stock']}/0",
+                BROKER_URL=f"redis://127.0.0.1:{port['broker']}/0",
+                CACHE_URL=self.cache.url,
+                BEAT_SCHEDULE_FILE=str(self.folder / "beat-schedule"),
+            ),
+        )
+
+    def _web_answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/livez", timeout=5):  # noqa: S310 - our own URL
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _worker_waits(self) -> bool:
+        """Whether it has asked the broker for messages: only then has it come up."""
+        with self.broker.client() as client:
+            return any(one["cmd"] == "brpop" for one in client.client_list())
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder

@@ -2,14 +2,22 @@
 
 Pure: it takes what was read and asks nobody. It trusts neither side: the promises are about what users were told
 *and* what the database has. The sale must have belonged to the rush alone.
+
+In a world with faults a request without an answer, or with a 5xx, is *unknown*: it may have taken effect, and counts
+for no failure. A claim that was rejected has ended, and its owner may make another.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from coupons.rush.history import Exchange
+from coupons.rush.history import Exchange, percentile
+
+# Reasons of a rejected claim that never had a unit which it could give back.
+WITHOUT_UNIT = ("stock_exhausted", "outage")
+UNAVAILABLE = 503
+MILLISECONDS = 1000  # in a second
 
 
 class Claim(NamedTuple):
@@ -47,6 +55,8 @@ class Database:
     coupons: Sequence[CouponRow]
     failed: Sequence[FailedRow] = ()
     before: frozenset[Claim] = frozenset()  # issued before the rush began
+    loads: int = 0  # of the stock, anew, during the rush
+    mended: Sequence[int] | None = None  # units that reconciling added or took (< 0), in turn; None: not read
     stock: int | None = 0  # units left to claim; None where no stock is loaded
     backlog: int = 0  # claims that still wait in the claim log
 
@@ -74,21 +84,34 @@ class Told:
     answered_ns: int  # … and before this
 
 
-def check(history: Iterable[Exchange], database: Database) -> list[Verdict]:
-    """The verdicts on P1 to P7 of the design, in that order."""
+# A claim, and who it is to: a Redis that was rolled back gives a number again, to somebody else.
+Name = tuple[int, Claim | None]
+
+
+def check(history: Iterable[Exchange], database: Database, *, refused_within: float | None = None) -> list[Verdict]:
+    """The verdicts on the promises of the design, in their order.
+
+    P8 is among them where a bound in seconds is given, P9 where the database tells what reconciling has mended.
+    """
     exchanges = list(history)
     requests = [one for one in exchanges if one.kind == "claim"]
     polls = [one for one in exchanges if one.kind == "poll"]
     told = _told(requests)
-    return [
+    rejected = _rejected(polls, database)
+    verdicts = [
         _within_quantity(database),
         _within_limit(database),
-        _none_vanished(requests, polls, told, database),
+        _none_vanished(requests, polls, told, rejected, database),
         _none_unasked(requests, told, database),
-        _same_answer(requests, told, database),
+        _same_answer(requests, told, rejected, database),
         _in_order(told),
-        _none_unsold(requests, told, database),
+        _none_unsold(requests, told, rejected, database),
     ]
+    if refused_within is not None:
+        verdicts.append(_refused_quickly(exchanges, within=refused_within))
+    if database.mended is not None:
+        verdicts.append(_none_added(database.mended, database))
+    return verdicts
 
 
 def _within_quantity(database: Database) -> Verdict:
@@ -107,34 +130,49 @@ def _within_limit(database: Database) -> Verdict:
 
 
 def _none_vanished(
-    requests: Sequence[Exchange], polls: Sequence[Exchange], told: Sequence[Told], database: Database
+    requests: Sequence[Exchange],
+    polls: Sequence[Exchange],
+    told: Sequence[Told],
+    rejected: Mapping[Name, str],
+    database: Database,
 ) -> Verdict:
-    """Every claim that a user was told of is issued to that user, or rejected with a reason the user has read."""
+    """Every claim that a user was told of is issued to that user, or rejected with a reason the user has read.
+
+    The reason may have been read where the database knows of no such claim: Redis had lost it altogether. To be told
+    of a rejection is the end; a coupon for that claim would make it untrue.
+    """
     issued = {(row.user_id, row.claim) for row in database.coupons}
-    rejected = {
-        (row.user_id, row.claim): row.reason for row in database.failed if row.status in ("rejected", "abandoned")
-    }
     read = {(one.user_id, one.claim_id): one.reason for one in polls if one.state == "rejected"}
-    vanished = unread = refused = 0
+    vanished = unread = refused = lost = undone = 0
     for one in told:
         for user_id in one.users:
-            name = (user_id, one.claim)
-            if name in issued:
-                continue
-            if name not in rejected:
-                vanished += 1
-            elif not read.get((user_id, one.claim_id)):
+            reason = read.get((user_id, one.claim_id))
+            if (user_id, one.claim) in issued:
+                undone += reason is not None
+            elif reason:
+                refused += 1
+                lost += reason == "lost"
+            elif (user_id, one.claim) in rejected:
                 unread += 1
             else:
-                refused += 1
+                vanished += 1
     nameless = sum(one.accepted and not one.claim_id for one in requests)
     accepted = sum(one.accepted for one in told) + nameless
     vanished += nameless
     text = f"none lost: {accepted} claims accepted, {refused} of them rejected with a reason, {vanished} vanished"
     if unread:
         text += f", {unread} rejected without a reason their owner could read"
-    numbers = {"accepted": accepted, "rejected": refused, "vanished": vanished, "unread": unread}
-    return Verdict("P3", not vanished and not unread, text, numbers)
+    if undone:
+        text += f", {undone} issued after their owner had been told of a rejection"
+    numbers = {
+        "accepted": accepted,
+        "rejected": refused,
+        "lost": lost,
+        "vanished": vanished,
+        "unread": unread,
+        "undone": undone,
+    }
+    return Verdict("P3", not vanished and not unread and not undone, text, numbers)
 
 
 def _none_unasked(requests: Sequence[Exchange], told: Sequence[Told], database: Database) -> Verdict:
@@ -150,7 +188,9 @@ def _none_unasked(requests: Sequence[Exchange], told: Sequence[Told], database: 
     return Verdict("P4", not unasked, text, {"coupons": len(fresh), "unasked": unasked, "unanswered": late})
 
 
-def _same_answer(requests: Sequence[Exchange], told: Sequence[Told], database: Database) -> Verdict:
+def _same_answer(
+    requests: Sequence[Exchange], told: Sequence[Told], rejected: Mapping[Name, str], database: Database
+) -> Verdict:
     """A request and its repetitions name one claim; a claim has one owner and one sequence number, its own."""
     once = database.per_user_limit == 1
     groups: dict[object, list[Exchange]] = {}
@@ -158,7 +198,7 @@ def _same_answer(requests: Sequence[Exchange], told: Sequence[Told], database: D
         # Of one coupon a user, every request is for the same; of several, only the key says which are repetitions.
         groups.setdefault(one.user_id if once else (one.user_id, one.key), []).append(one)
     repeated = sum(len(group) > 1 for group in groups.values())
-    different = sum(_contradicts(group) for group in groups.values() if len(group) > 1)
+    different = sum(_contradicts(group, rejected) for group in groups.values() if len(group) > 1)
     mixed = sum(len(one.users) > 1 or one.sequences != ({one.claim.sequence} if one.claim else set()) for one in told)
     text = f"same answer to the same request: {repeated} users or keys asked again, {different} were told otherwise"
     if mixed:
@@ -168,12 +208,21 @@ def _same_answer(requests: Sequence[Exchange], told: Sequence[Told], database: D
     )
 
 
-def _contradicts(group: Sequence[Exchange]) -> bool:
-    """Whether the answers name two claims, or say "sold out" to one who had been told of a claim before asking."""
-    named = [one for one in group if one.claim_id]
-    if len({(one.claim_id, one.sequence) for one in named}) > 1:
+def _contradicts(group: Sequence[Exchange], rejected: Mapping[Name, str]) -> bool:
+    """Whether the answers name two claims, or say "sold out" to one who had been told of a claim before asking.
+
+    A claim that was rejected is over: after it another may be named, or "sold out", but it itself no more.
+    """
+    named = [(one, _parse(one.claim_id) or Claim(0, 0)) for one in group if one.claim_id]
+    claims = sorted({claim for _, claim in named})
+    if len({(one.claim_id, one.sequence) for one, _ in named}) > len(claims):
         return True
-    told_at = min((one.answered_ns for one in named), default=None)
+    if any((one.user_id, claim) not in rejected for one, claim in named if claim != claims[-1]):
+        return True
+    if any(claim > earlier and one.answered_ns < again.asked_ns for one, claim in named for again, earlier in named):
+        return True
+    standing = (one.answered_ns for one, claim in named if (one.user_id, claim) not in rejected)
+    told_at = min(standing, default=None)
     return told_at is not None and any(one.code == "sold_out" and one.asked_ns > told_at for one in group)
 
 
@@ -202,18 +251,23 @@ def _in_order(told: Sequence[Told]) -> Verdict:
     return Verdict("P6", not late, text, {"compared": compared, "overtaken": late})
 
 
-def _none_unsold(requests: Sequence[Exchange], told: Sequence[Told], database: Database) -> Verdict:
-    """With enough demand all is issued, but for units that a rejected claim gave back when the demand had gone."""
+def _none_unsold(
+    requests: Sequence[Exchange], told: Sequence[Told], rejected: Mapping[Name, str], database: Database
+) -> Verdict:
+    """With enough demand all is issued, but for units that came back when the demand had gone.
+
+    A rejected claim gives its unit back; and a load anew brings back the units of claims that Redis had lost, which
+    may be those of users who were never answered.
+    """
     issued = len(database.coupons)
     holders = {user_id for one in told for user_id in one.users} | {row.user_id for row in database.coupons}
     refused = {one.user_id for one in requests if one.code == "sold_out"} - holders
     claims = {one.claim for one in told} | {row.claim for row in database.coupons}
     demand = len(claims) + len(refused)
     unsold = max(0, database.quantity - issued)
-    # A claim rejected because nothing was left never had a unit to give back.
-    given_back = sum(
-        row.status in ("rejected", "abandoned") and row.reason != "stock_exhausted" for row in database.failed
-    )
+    given_back = sum(reason not in WITHOUT_UNIT for reason in rejected.values())
+    if database.loads:
+        given_back += len({one.user_id for one in requests if one.open_ended} - holders)
     left = database.stock or 0
     accounted = min(left, given_back)
     lost = 0 if database.stock is None else unsold - left - database.backlog
@@ -223,7 +277,7 @@ def _none_unsold(requests: Sequence[Exchange], told: Sequence[Told], database: D
         text += f", {left} left for want of demand"
     else:
         kept = not lost and unsold == accounted
-        text += f", {accounted} given back by rejected claims"
+        text += f", {accounted} given back by claims that came to nothing"
     if unsold and database.stock is None:
         text += ", no stock is loaded to account for the rest"
     if lost > 0:
@@ -241,6 +295,55 @@ def _none_unsold(requests: Sequence[Exchange], told: Sequence[Told], database: D
         "backlog": database.backlog,
     }
     return Verdict("P7", kept, text, numbers)
+
+
+def _refused_quickly(exchanges: Sequence[Exchange], *, within: float) -> Verdict:
+    """99 of 100 refusals, to whichever request, have come within the bound; and so have 99 of 100 of the 503s.
+
+    The 503s by themselves, because many quick "sold out" would hide them. What was not answered is no refusal.
+    """
+    refused = sorted(one.seconds for one in exchanges if one.refused)
+    away = sorted(one.seconds for one in exchanges if one.status == UNAVAILABLE)
+    numbers = {"refused": len(refused), "unavailable": len(away)}
+    for name, ordered in (("", refused), ("unavailable_", away)):
+        for percent in (50, 99, 100):
+            numbers[f"{name}p{percent}_ms"] = round(percentile(ordered, percent) * MILLISECONDS)
+    kept = percentile(refused, 99) < within and percentile(away, 99) < within
+    text = (
+        f"refused quickly: {len(refused)} refusals, p50 {numbers['p50_ms']} ms, p99 {numbers['p99_ms']} ms, at most "
+        f"{numbers['p100_ms']} ms; {len(away)} of them 503, p99 {numbers['unavailable_p99_ms']} ms"
+    )
+    return Verdict("P8", kept, text, numbers)
+
+
+def _none_added(mended: Sequence[int], database: Database) -> Verdict:
+    """Reconciling adds no unit that is not there: what it added was missing then, and is still right at the end.
+
+    A unit that was added wrongly shows itself in one of three ways: it is still there and the sum
+    `quantity = issued + backlog + stock` is exceeded; it was sold, and its claim was rejected because the database had
+    nothing left; or reconciling itself had to take it away again. Where nothing was added there is nothing to show.
+    """
+    first = next((number for number, units in enumerate(mended) if units > 0), len(mended))
+    added = sum(units for units in mended if units > 0)
+    taken = -sum(units for units in mended[first:] if units < 0)
+    exhausted = sum(row.reason == "stock_exhausted" for row in database.failed)
+    excess = max(0, len(database.coupons) + database.backlog + (database.stock or 0) - database.quantity)
+    wrong = (excess + exhausted + taken) if added else 0
+    text = f"reconciling adds nothing that is not there: {added} units added"
+    if added:
+        text += f"; {excess} too many at the end, {exhausted} sold that were not there, {taken} taken away again"
+    numbers = {"added": added, "excess": excess, "exhausted": exhausted, "taken": taken}
+    return Verdict("P9", not wrong, text, numbers)
+
+
+def _rejected(polls: Sequence[Exchange], database: Database) -> dict[Name, str]:
+    """The claims that ended as rejected, and why: as the database has it, or as their owners were told."""
+    told: dict[Name, str] = {
+        (one.user_id, _parse(one.claim_id)): one.reason for one in polls if one.state == "rejected" and one.reason
+    }
+    return told | {
+        (row.user_id, row.claim): row.reason for row in database.failed if row.status in ("rejected", "abandoned")
+    }
 
 
 def _told(requests: Sequence[Exchange]) -> list[Told]:

@@ -51,7 +51,8 @@ class Rush:
     """N customers who rush one event. `run` once; `tally` counts how far it is.
 
     `duplicates` more requests are sent by the first of them at the same moment as their own: double clicks, in turn
-    under the same Idempotency-Key and under another one. `seed` decides in which order the customers come.
+    under the same Idempotency-Key and under another one. `seed` decides in which order the customers come, and they
+    come evenly over the seconds of `over`, all at once where it is 0.
     """
 
     def __init__(
@@ -64,13 +65,14 @@ class Rush:
         concurrency: int = 200,
         duplicates: int = 0,
         seed: int = 1,
+        over: float = 0,
         manners: Manners | None = None,
     ) -> None:
         self._url = URL(f"{url.rstrip('/')}/api/v1/events/{event_id}/claims")
         self._history = history
         self._manners = manners or Manners()
         self._random = random.Random(seed)  # noqa: S311 - an order that can be had again, not a secret
-        self._requests = self._plan(customers, duplicates)
+        self._requests = self._plan(customers, duplicates, over)
         # Polls have lanes of their own: following what is accepted must not hold up the rush, nor the reverse.
         self._lanes: dict[Kind, asyncio.Semaphore] = {
             "claim": asyncio.Semaphore(concurrency),
@@ -90,15 +92,16 @@ class Rush:
             headers={"Accept": "application/json", "User-Agent": "seonchak-rush"},
         ) as self._session:
             async with asyncio.TaskGroup() as rush:
-                for customer, key in self._requests:
-                    rush.create_task(self._claim(customer, key))
+                for customer, key, arrival in self._requests:
+                    rush.create_task(self._claim(customer, key, arrival))
             if self._following:
                 _, late = await asyncio.wait(self._following.values(), timeout=follow_for)
                 for task in late:
                     task.cancel()  # whether a claim should have ended by now is the checker's to say
                 await asyncio.gather(*self._following.values(), return_exceptions=True)
 
-    def _plan(self, customers: Sequence[Customer], duplicates: int) -> list[tuple[Customer, str]]:
+    def _plan(self, customers: Sequence[Customer], duplicates: int, over: float) -> list[tuple[Customer, str, float]]:
+        """Who asks under which key, and how many seconds after the start."""
         # The keys are new in each rush: an old one would get the answer of the rush before.
         name = secrets.token_hex(6)
         order = self._random.sample(list(customers), len(customers))
@@ -106,10 +109,15 @@ class Rush:
         for number in range(duplicates):
             mine = keys[number % len(keys)]
             mine.append(mine[0] if number % 2 == 0 else f"{mine[0]}-{number}")
-        return [(customer, key) for customer, each in zip(order, keys, strict=True) for key in each]
+        return [
+            (customer, key, over * number / len(order))
+            for number, (customer, each) in enumerate(zip(order, keys, strict=True))
+            for key in each
+        ]
 
-    async def _claim(self, customer: Customer, key: str) -> None:
-        """Ask until there is an answer that is final, or all tries are used up."""
+    async def _claim(self, customer: Customer, key: str, arrival: float) -> None:
+        """Arrive, then ask until there is an answer that is final, or all tries are used up."""
+        await asyncio.sleep(arrival)
         headers = {"Authorization": f"Bearer {customer.token}", "Idempotency-Key": key}
         for attempt in range(1, self._manners.tries + 1):
             exchange, retry_after = await self._ask(customer, "claim", self._url, headers, key=key, attempt=attempt)

@@ -1,11 +1,13 @@
 """What the checker needs from the database, and from the stock where it is loaded."""
 
 import time
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Max
+from django.utils import timezone
 
-from coupons.models import Coupon, FailedClaim
+from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.rush.checker import Claim, CouponRow, Database, FailedRow
 from events import stock
 from events.errors import Unavailable
@@ -15,16 +17,33 @@ from events.stock import Level
 LOOK_EVERY = 0.2  # seconds
 
 
-def issued_claims(event_id: int) -> frozenset[Claim]:
-    """The claims that have their coupon now."""
-    return frozenset(Claim(*one) for one in Coupon.objects.filter(event_id=event_id).values_list("epoch", "sequence"))
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What there was before the rush."""
+
+    at: datetime
+    epoch: int
+    claims: frozenset[Claim]  # those that had their coupon
 
 
-def read(event_id: int, *, before: frozenset[Claim]) -> Database:
-    """The event as it is now. `before`: what `issued_claims` said before the rush."""
+def before(event_id: int) -> Before:
+    """The event as it is now, for `read` to tell apart what came of the rush."""
+    claims = Coupon.objects.filter(event_id=event_id).values_list("epoch", "sequence")
+    return Before(
+        at=timezone.now(),
+        epoch=Event.objects.values_list("epoch", flat=True).get(pk=event_id),
+        claims=frozenset(Claim(*one) for one in claims),
+    )
+
+
+def read(event_id: int, *, before: Before) -> Database:
+    """The event as it is now, after the rush that began at `before`."""
     event = Event.objects.get(pk=event_id)
     coupons = Coupon.objects.filter(event_id=event_id).order_by("epoch", "sequence")
     failed = FailedClaim.objects.filter(event_id=event_id).order_by("epoch", "sequence")
+    mended = Reconciliation.objects.filter(
+        event_id=event_id, kind=Reconciliation.Kind.STOCK, mended_at__gte=before.at
+    ).order_by("mended_at")
     level = level_of(event_id)
     return Database(
         quantity=event.quantity,
@@ -40,7 +59,9 @@ def read(event_id: int, *, before: frozenset[Claim]) -> Database:
                 "user_id", "epoch", "sequence", "status", "reason"
             )
         ],
-        before=before,
+        before=before.claims,
+        loads=event.epoch - before.epoch,
+        mended=[(expected or 0) - (found or 0) for expected, found in mended.values_list("expected", "found")],
         stock=level.stock if level and level.epoch else None,
         backlog=level.backlog if level else 0,
     )

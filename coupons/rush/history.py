@@ -1,6 +1,7 @@
 """The history of a rush: every request and what was answered, as its sender saw it."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Literal
 
@@ -9,7 +10,9 @@ import orjson
 Kind = Literal["claim", "poll"]
 
 ACCEPTED = (201, 202)
+REFUSED = 400
 SERVER_ERROR = 500
+BILLION = 1_000_000_000  # nanoseconds in a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,16 @@ class Exchange:
         """
         return self.status is None or self.status >= SERVER_ERROR
 
+    @property
+    def refused(self) -> bool:
+        """Whether it was answered, and not with what it asked for."""
+        return self.status is not None and self.status >= REFUSED
+
+    @property
+    def seconds(self) -> float:
+        """How long its sender waited."""
+        return (self.answered_ns - self.asked_ns) / BILLION
+
     def as_json(self) -> dict[str, object]:
         """The exchange as a line of the history file; what is empty is left out."""
         line: dict[str, object] = {
@@ -81,3 +94,8 @@ class History:
 
     def __iter__(self) -> Iterator[Exchange]:
         return iter(self._exchanges)
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The value that so many per cent of `ordered` do not exceed (nearest rank); 0 where there is none."""
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0

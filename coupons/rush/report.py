@@ -1,7 +1,6 @@
 """What a rush says about itself: the numbers, the verdicts, and the progress while it runs."""
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,11 +11,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from coupons.rush.checker import Verdict
-from coupons.rush.history import Exchange
+from coupons.rush.history import BILLION, SERVER_ERROR, Exchange, percentile
 
 COUNTERS = ("requests", "done", "followed", "ended")  # of the tally; its other names are kinds of answers
-BILLION = 1_000_000_000  # nanoseconds in a second
-MILLION = 1_000_000  # nanoseconds in a millisecond
+MILLISECONDS = 1000  # in a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def measure(history: Iterable[Exchange], *, last_issued_after: float | None = No
     seconds = (requests[-1].answered_ns - start) / BILLION if requests else 0.0
     claiming = (max(promised.values()) - start) / BILLION if promised else 0.0
     answered = sum(one.status is not None for one in requests)
-    latencies = sorted((one.answered_ns - one.asked_ns) / MILLION for one in requests if one.status is not None)
+    latencies = sorted(one.seconds * MILLISECONDS for one in requests if one.status is not None)
     return Numbers(
         answers=dict(answers.most_common()),
         requests=len(requests),
@@ -66,9 +64,33 @@ def measure(history: Iterable[Exchange], *, last_issued_after: float | None = No
     )
 
 
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The value that so many per cent of `ordered` do not exceed (nearest rank); 0 where there is none."""
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0
+@dataclass(frozen=True, slots=True)
+class Toll:
+    """What a fault has cost those who came. Requests are claim requests, each try for itself."""
+
+    refused: int  # requests answered with a 5xx: come again
+    unknown: int  # requests without an answer
+    lost: int  # accepted claims that are gone: told to be lost, or never heard of again
+    rejected: int  # accepted claims that ended as rejected for any other reason
+    over_issued: int  # coupons above the quantity
+    recovery: float | None  # seconds from the healing to the first answer that is none of the first two, if any came
+
+
+def toll(history: Iterable[Exchange], verdicts: Sequence[Verdict], *, healed_ns: int) -> Toll:
+    """The toll of a fault that was healed at `healed_ns`, on the clock of the history."""
+    requests = [one for one in history if one.kind == "claim"]
+    normal = [one for one in requests if one.status is not None and one.status < SERVER_ERROR]
+    after = [one.answered_ns - healed_ns for one in normal if one.answered_ns >= healed_ns]
+    numbers = {one.promise: one.numbers for one in verdicts}
+    ended = numbers["P3"]
+    return Toll(
+        refused=len([one for one in requests if one.status is not None]) - len(normal),
+        unknown=sum(one.status is None for one in requests),
+        lost=ended["lost"] + ended["vanished"],
+        rejected=ended["rejected"] - ended["lost"],
+        over_issued=max(0, numbers["P1"]["coupons"] - numbers["P1"]["quantity"]),
+        recovery=min(after) / BILLION if after else None,
+    )
 
 
 def document(numbers: Numbers, verdicts: Sequence[Verdict], **about: Any) -> dict[str, Any]:

@@ -207,6 +207,23 @@ def test_the_seed_decides_the_order():
     assert order(1) == order(1) != order(2)
 
 
+def test_they_come_evenly_over_the_time_and_in_the_order_of_the_seed():
+    all_at_once, spread = Receiver(SOLD_OUT), Receiver(SOLD_OUT)
+    rush(all_at_once, users=10, concurrency=1)
+    exchanges, _ = rush(spread, users=10, over=0.5)
+    assert spread.claims != all_at_once.claims  # the keys are new
+    assert [token for token, _ in spread.claims] == [token for token, _ in all_at_once.claims]
+    asked = sorted(one.asked_ns for one in exchanges)
+    for number, moment in enumerate(asked):
+        assert (moment - asked[0]) / 1e9 > 0.05 * number - 0.04, "none comes before its time"
+
+
+def test_double_clicks_come_together_however_long_the_sale():
+    exchanges, _ = rush(Receiver(SOLD_OUT), users=3, duplicates=1, over=0.6)
+    asked = sorted(one.asked_ns for one in exchanges)
+    assert (asked[1] - asked[0]) / 1e9 < 0.2 <= (asked[2] - asked[1]) / 1e9 + 0.05
+
+
 def test_no_more_requests_are_under_way_than_the_concurrency():
     async def slowly(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.01)

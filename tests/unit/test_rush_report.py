@@ -9,7 +9,7 @@ from rich.console import Console
 
 from coupons.rush import report
 from coupons.rush.checker import Verdict
-from coupons.rush.history import Exchange
+from coupons.rush.history import Exchange, percentile
 
 SECOND = 1_000_000_000
 VERDICTS = [Verdict(f"P{n}", True, "as promised", {"coupons": 100}) for n in range(1, 8)]
@@ -48,7 +48,46 @@ def test_a_rush_without_requests_has_numbers():
 
 @pytest.mark.parametrize(("percent", "value"), [(0, 1), (50, 50), (95, 95), (99, 99), (100, 100)])
 def test_percentiles_are_by_nearest_rank(percent, value):
-    assert report.percentile(list(range(1, 101)), percent) == value
+    assert percentile(list(range(1, 101)), percent) == value
+
+
+def toll(history, *, healed=0.0, **numbers):
+    p1, p3 = {"coupons": 100, "quantity": 100}, {"rejected": 0, "lost": 0, "vanished": 0}
+    verdicts = [
+        Verdict("P1", True, "", p1 | {name: value for name, value in numbers.items() if name in p1}),
+        Verdict("P3", True, "", p3 | {name: value for name, value in numbers.items() if name in p3}),
+    ]
+    return report.toll(history, verdicts, healed_ns=int(healed * SECOND))
+
+
+def test_the_toll_tells_refusals_for_the_fault_from_those_of_the_sale():
+    told = toll([
+        exchange(1, 2, claim_id="7-1-1"),
+        exchange(1, 2, 409, code="sold_out"),
+        exchange(1, 2, 503, code="unavailable"),
+        exchange(1, 2, 500),
+        exchange(1, 2, None),
+        exchange(1, 2, 503, kind="poll"),
+    ])  # fmt: skip
+    assert (told.refused, told.unknown) == (2, 1)
+
+
+def test_the_recovery_is_timed_to_the_first_answer_that_is_neither_an_error_nor_missing():
+    history = [
+        exchange(1, 9, 409, code="sold_out"),
+        exchange(10, 10.5, 503),
+        exchange(10, 10.7, None),
+        exchange(9, 11, 409, code="sold_out"),
+        exchange(11, 12, claim_id="7-1-1"),
+    ]
+    assert toll(history, healed=10).recovery == pytest.approx(1.0)
+    assert toll(history[:3], healed=10).recovery is None
+
+
+def test_what_is_lost_is_told_apart_from_what_is_rejected_and_over_issued():
+    told = toll([], rejected=7, lost=3, vanished=2, coupons=104)
+    assert (told.rejected, told.lost, told.over_issued) == (4, 5, 4)
+    assert toll([], coupons=96).over_issued == 0
 
 
 def test_the_last_line_is_the_verdict():

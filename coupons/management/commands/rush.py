@@ -18,7 +18,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from rich.console import Console
 
 from coupons.rush import evidence, report
-from coupons.rush.checker import Claim, check
+from coupons.rush.checker import check
 from coupons.rush.client import Customer, Manners, Rush
 from coupons.rush.history import History
 from events.models import Event, Phase
@@ -51,6 +51,18 @@ class Command(BaseCommand):
         parser.add_argument(
             "--drain-timeout", type=_seconds, default=60.0, help="seconds until all claims must have ended"
         )
+        parser.add_argument(
+            "--over",
+            type=_seconds_or_none,
+            default=0.0,
+            help="seconds over which the users come, evenly; 0: all at once",
+        )
+        parser.add_argument(
+            "--refused-within",
+            type=_seconds,
+            default=1.0,
+            help="P8: seconds in which 99 of 100 refusals must have come",
+        )
         parser.add_argument("--seed", type=int, default=1, help="decides in which order the users come")
         parser.add_argument("--json", metavar="FILE", help="write the numbers and the verdicts there")
         parser.add_argument("--history", metavar="FILE", help="write every request and answer there, as JSON lines")
@@ -60,21 +72,22 @@ class Command(BaseCommand):
         with ExitStack() as files:
             result, history = _open(files, options["json"]), History(_open(files, options["history"]))
             try:
-                event, before = _ready_event(options["event"])
+                event = _ready_event(options["event"])
                 customers = _customers(options["users"])
-                started_at = timezone.now()
+                before = evidence.before(event.id)
                 self._rush(customers, history, options)
                 database = evidence.read(event.id, before=before)
-                last = evidence.last_issued_at(event.id, since=started_at)
+                last = evidence.last_issued_at(event.id, since=before.at)
             except DatabaseError as error:
                 raise CommandError(f"PostgreSQL cannot be asked: {_first_line(error)}", returncode=USAGE) from error
             except KeyboardInterrupt:
                 raise CommandError("interrupted: there is no verdict.", returncode=INTERRUPTED) from None
-            numbers = report.measure(history, last_issued_after=(last - started_at).total_seconds() if last else None)
-            verdicts = check(history, database)
+            numbers = report.measure(history, last_issued_after=(last - before.at).total_seconds() if last else None)
+            verdicts = check(history, database, refused_within=options["refused_within"])
             if result is not None:
-                about = {name: options[name] for name in ("event", "users", "concurrency", "duplicates", "url", "seed")}
-                document = report.document(numbers, verdicts, **about, started_at=started_at)
+                named = ("event", "users", "concurrency", "duplicates", "over", "url", "seed")
+                about = {name: options[name] for name in named}
+                document = report.document(numbers, verdicts, **about, started_at=before.at)
                 result.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         console = Console(force_terminal=self.stdout.isatty(), width=110, highlight=False)
         with console.capture() as text:
@@ -93,6 +106,7 @@ class Command(BaseCommand):
             concurrency=options["concurrency"],
             duplicates=options["duplicates"],
             seed=options["seed"],
+            over=options["over"],
             manners=Manners(timeout=options["timeout"]),
         )
         progress = Console(stderr=True, highlight=False)
@@ -103,8 +117,8 @@ class Command(BaseCommand):
             progress.print(f"not drained within {drain:g} s: is a worker running?", style="bold red")
 
 
-def _ready_event(event_id: int) -> tuple[Event, frozenset[Claim]]:
-    """The event, which must be open and have no claims under way; and the claims issued already."""
+def _ready_event(event_id: int) -> Event:
+    """The event, which must be open and have no claims under way."""
     event = Event.objects.filter(pk=event_id).first()
     if event is None:
         raise CommandError(f"There is no event {event_id}. `manage.py demo_data` makes a sale.", returncode=USAGE)
@@ -121,7 +135,7 @@ def _ready_event(event_id: int) -> tuple[Event, frozenset[Claim]]:
             f"{level.backlog} claims of event {event_id} wait in its log: let a worker issue them first.",
             returncode=USAGE,
         )
-    return event, evidence.issued_claims(event_id)
+    return event
 
 
 def _customers(number: int) -> list[Customer]:
@@ -195,6 +209,10 @@ def _whole(text: str, *, least: int) -> int:
     if number < least:
         raise ArgumentTypeError(f"{number} is less than {least}")
     return number
+
+
+def _seconds_or_none(text: str) -> float:
+    return 0.0 if float(text) == 0 else _seconds(text)
 
 
 def _seconds(text: str) -> float:

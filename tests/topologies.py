@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,7 +42,11 @@ class Node:
         self.port = free_port()
         self.name = f"{HOST}:{self.port}"
         self.client = Redis(
-            port=self.port, socket_timeout=2, socket_connect_timeout=2, decode_responses=True, retry=Retry(NoBackoff(), 0)
+            port=self.port,
+            socket_timeout=2,
+            socket_connect_timeout=2,
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 0),
         )
         self._folder = folder
         self._arguments = ["--sentinel"] if sentinel else []
@@ -100,7 +105,7 @@ class SentinelSet:
     def url(self) -> str:
         return f"redis+sentinel://{','.join(node.name for node in self.sentinels)}/{PRIMARY}/0"
 
-    def primary(self, event_id: int = 0) -> Node:
+    def primary(self, event_id: int = 0) -> Node:  # noqa: ARG002 - as a cluster is asked
         """Who the first Sentinel that answers says the primary is; one primary has all events."""
         for sentinel in self.sentinels:
             with suppress(RedisError):
@@ -199,8 +204,10 @@ def _make_cluster(primaries: Sequence[Node], replicas: Sequence[Node]) -> None:
         primary.client.execute_command("CLUSTER ADDSLOTSRANGE", number * share, last)
     until(lambda: all(_known(node) == len(nodes) for node in nodes), "the nodes have met")
     for primary, replica in zip(primaries, replicas, strict=True):
-        primary_id = primary.client.execute_command("CLUSTER MYID")
-        until(lambda r=replica, p=primary_id: r.client.execute_command("CLUSTER REPLICATE", p), "a replica follows")
+        follow = partial(
+            replica.client.execute_command, "CLUSTER REPLICATE", primary.client.execute_command("CLUSTER MYID")
+        )
+        until(follow, "a replica follows")
 
 
 def until(condition: Callable[[], Any], what: str, *, seconds: float = 30) -> None:
@@ -239,7 +246,7 @@ def _slots(node: Node) -> Any:
 
 def _in_step(node: Node) -> bool:
     state: Any = node.client.info("replication")
-    return state["role"] == "slave" and state["master_link_status"] == "up"
+    return bool(state["role"] == "slave" and state["master_link_status"] == "up")
 
 
 def _known(node: Node) -> int:

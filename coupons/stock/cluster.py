@@ -11,6 +11,7 @@ some of its errors are no `RedisError`.
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,18 @@ class Cluster(RedisCluster):
         self._starting = threading.Lock()
         self._reader: threading.Thread | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        # What redis-py sets when it has joined. Some commands look at it before they are sent.
+        if self._joined.is_set() or threading.current_thread() is self._reader:
+            raise AttributeError(name)
+        self._join()
+        return getattr(self, name)
+
+    def close(self) -> None:
+        """End all connections."""
+        if self._joined.is_set():
+            super().close()
+
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command once, and follow where a node passes it on unexecuted."""
         self._join()
@@ -52,8 +65,15 @@ class Cluster(RedisCluster):
         """Commands that go to each node in one piece."""
         self._join()
         pipe: ClusterPipeline = super().pipeline(transaction, shard_hint)
-        pipe._execution_strategy = _SentOnce(pipe)
+        pipe._execution_strategy = _SentOnce(pipe, self)
         return pipe
+
+    def command(self, **options: Any) -> Any:
+        """What commands there are and where their keys stand, by the first node that answers."""
+        for node in self.get_nodes():
+            with suppress(exceptions.ConnectionError, exceptions.TimeoutError):
+                return super().execute_command("COMMAND", target_nodes=node, **options)
+        raise exceptions.ConnectionError("no node of the cluster says which commands there are")
 
     def get_node(
         self, host: str | None = None, port: int | None = None, node_name: str | None = None
@@ -107,8 +127,12 @@ class Cluster(RedisCluster):
 class _SentOnce(PipelineStrategy):
     """A pipeline of which only those commands are sent again that a node passed on, unexecuted."""
 
+    def __init__(self, pipe: ClusterPipeline, cluster: Cluster) -> None:
+        super().__init__(pipe)
+        self._cluster = cluster
+
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        if args[0] == "EVALSHA":
+        if args[0] in ("EVAL", "EVALSHA"):
             # Its node is told here: otherwise a round trip asks the server which of the words are keys.
             try:
                 options["target_nodes"] = self._pipe.get_nodes_from_slot(args[0], *args)
@@ -137,8 +161,6 @@ class _SentOnce(PipelineStrategy):
 
     def _passed_on(self, command: PipelineCommand) -> Any:
         try:
-            return self._pipe.parent_execute_command(*command.args, **command.options)
+            return self._cluster.execute_command(*command.args, **command.options)
         except RedisError as error:
             return error
-        except RedisClusterException as error:
-            return exceptions.ConnectionError(str(error))

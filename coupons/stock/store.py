@@ -47,7 +47,7 @@ class Script:
 
     def __init__(self, client: Client, text: str) -> None:
         self._client = client
-        self._text = text
+        self.text = text
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     @classmethod
@@ -60,7 +60,7 @@ class Script:
         try:
             return self._client.evalsha(self.sha, len(keys), *keys, *args)
         except exceptions.NoScriptError:
-            return self._client.eval(self._text, len(keys), *keys, *args)
+            return self._client.eval(self.text, len(keys), *keys, *args)
 
 
 class StockStore:
@@ -173,25 +173,25 @@ class StockStore:
     def snapshots(self, event_ids: Sequence[int]) -> dict[int, Snapshot]:
         """`snapshot` of several events, each at its own moment. Those that cannot be read are left out.
 
-        One round trip, and one more for each whose server does not know the script. Raises where a server is away.
+        One round trip, two where a server does not know the script. Raises where a server is away.
         """
+        answers = self._snapshot_each(event_ids, "EVALSHA", self._snapshot.sha)
+        if any(isinstance(answer, exceptions.NoScriptError) for answer in answers):
+            answers = self._snapshot_each(event_ids, "EVAL", self._snapshot.text)
+        return {event_id: Snapshot(*answer) for event_id, answer in _readable(event_ids, answers)}
+
+    def _snapshot_each(self, event_ids: Sequence[int], command: str, script: str) -> list[Any]:
         pipe = self.client.pipeline(transaction=False)
         for event_id in event_ids:
-            pipe.execute_command("EVALSHA", self._snapshot.sha, 3, *self._keys(event_id))
-        found = {}
-        for event_id, answer in _answers(event_ids, pipe.execute(raise_on_error=False)):
-            if isinstance(answer, exceptions.NoScriptError):
-                found[event_id] = self.snapshot(event_id)
-            else:
-                found[event_id] = Snapshot(*answer)
-        return found
+            pipe.execute_command(command, script, 3, *self._keys(event_id))
+        return pipe.execute(raise_on_error=False)
 
     def backlogs(self, event_ids: Sequence[int]) -> dict[int, int]:
         """The length of each event's claim log, in one round trip. Those that cannot be read are left out."""
         pipe = self.client.pipeline(transaction=False)
         for event_id in event_ids:
             pipe.xlen(keys.log(event_id))
-        return dict(_answers(event_ids, pipe.execute(raise_on_error=False)))
+        return dict(_readable(event_ids, pipe.execute(raise_on_error=False)))
 
     def read_log(self, event_id: int, *, after: str | None = None, count: int) -> list[LogEntry]:
         """The oldest `count` entries of the claim log behind the entry `after`."""
@@ -238,12 +238,12 @@ class StockStore:
         return [keys.state(event_id), keys.claimants(event_id), keys.log(event_id)]
 
 
-def _answers(event_ids: Sequence[int], answers: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+def _readable(event_ids: Sequence[int], answers: Sequence[Any]) -> Iterator[tuple[int, Any]]:
     """Each event with its answer in a pipeline, but for those whose keys are not what they should be."""
     for event_id, answer in zip(event_ids, answers, strict=True):
         if isinstance(answer, exceptions.ConnectionError | exceptions.TimeoutError):
             raise answer
-        if isinstance(answer, Exception) and not isinstance(answer, exceptions.NoScriptError):
+        if isinstance(answer, Exception):
             log.warning("stock_unreadable", event_id=event_id, error=str(answer))
         else:
             yield event_id, answer

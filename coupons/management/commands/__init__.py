@@ -1,1 +1,1 @@
-"""`manage.py rush`, `manage.py demo_data`, `manage.py reconcile`."""
+"""`manage.py rush`, `manage.py demo_data`, `manage.py reconcile`, `manage.py issue_claims`."""

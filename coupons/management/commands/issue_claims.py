@@ -1,0 +1,123 @@
+"""`manage.py issue_claims`: drain the claim log now, where worker and beat are gone or are too slow."""
+
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseError
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from coupons import issuing, reconciling
+from coupons.locks import is_free
+from coupons.stock.client import Client
+from coupons.stock.records import LogEntry
+from coupons.stock.store import StockStore, bulk_store
+from events.models import Event
+
+# Exit statuses beside 0.
+LEFT = 1
+UNASKED = 2
+INTERRUPTED = 130
+
+
+class Command(BaseCommand):
+    """Does what a worker does, in this process, and needs neither worker nor beat nor broker.
+
+    Exit status 0: every claim that waited has ended. 1: some wait still, and it is said why. 2: a server could not be
+    asked, or there is no such sale. Stopped or failed half-way it costs nothing: the rest waits in the claim log.
+    """
+
+    help = "Issue the claims that wait in the claim log, of one sale or of all."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        parser.add_argument("event", type=int, nargs="?", metavar="EVENT", help="only this event; all unless given")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        """Drain, with a bar on the error stream, and say what became of it."""
+        try:
+            left = self._drain(options["event"])
+        except RedisError as error:
+            raise CommandError(f"Redis cannot be asked: {_first_line(error)}", returncode=UNASKED) from error
+        except DatabaseError as error:
+            raise CommandError(f"PostgreSQL cannot be asked: {_first_line(error)}", returncode=UNASKED) from error
+        except KeyboardInterrupt:
+            raise CommandError("interrupted: the rest waits in the claim log.", returncode=INTERRUPTED) from None
+        if left:
+            raise CommandError(f"{left:,} claims wait still.", returncode=LEFT)
+
+    def _drain(self, event_id: int | None) -> int:
+        """Drain the events; the number of claims that waited before and wait still."""
+        store = bulk_store()
+        if event_id is None:
+            snapshots = store.snapshots(reconciling.look(store).drain)
+        else:
+            snapshots = {_checked(event_id): store.snapshot(event_id)}
+        before = {one: snapshot for one, snapshot in snapshots.items() if snapshot.backlog}
+        if not before:
+            self.stdout.write("No claim waits.")
+            return 0
+        issued = {}
+        with _bar() as bar:
+            shown = bar.add_task("claims", total=sum(snapshot.backlog for snapshot in before.values()))
+            counting = CountingStore(store.client, lambda number: bar.advance(shown, number))
+            for one in before:
+                issued[one] = issuing.issue_claims(one, counting)
+        left = 0
+        for one, number in issued.items():
+            self.stdout.write(f"event {one}: {number:,} claims issued.")
+            after = store.snapshot(one)
+            # Claims that came meanwhile are a sale that goes on, nothing to worry about.
+            if after.backlog and after.oldest_ms <= before[one].now_ms:
+                left += after.backlog
+                self.stdout.write(f"event {one}: {after.backlog:,} claims wait still: {_why(one)}.")
+        return left
+
+
+class CountingStore(StockStore):
+    """The store, which tells how many claims leave the log, as they do."""
+
+    def __init__(self, client: Client, tell: Callable[[int], object]) -> None:
+        super().__init__(client)
+        self._tell = tell
+
+    def settle(self, event_id: int, *, epoch: int, drained: int, entries: Iterable[str]) -> int:
+        """Take drained entries out of the claim log; the number that were still there."""
+        settled = super().settle(event_id, epoch=epoch, drained=drained, entries=entries)
+        self._tell(settled)
+        return settled
+
+    def release(self, event_id: int, entries: Iterable[LogEntry], *, unit: bool = True) -> int:
+        """Undo claims, and give their units back unless they never had any; how many were still in the log."""
+        released = super().release(event_id, entries, unit=unit)
+        self._tell(released)
+        return released
+
+
+def _checked(event_id: int) -> int:
+    event = Event.objects.filter(pk=event_id).first()
+    if event is None:
+        raise CommandError(f"There is no event {event_id}.", returncode=UNASKED)
+    if event.status == Event.Status.DRAFT:
+        raise CommandError(f"Event {event_id} is a draft: nobody can have claimed from it.", returncode=UNASKED)
+    return event_id
+
+
+def _why(event_id: int) -> str:
+    """What may keep claims in the log: somebody who drains it, or rows that the database refused."""
+    if not is_free(event_id):
+        return "another drainer is at work on it"
+    return "they failed, and are tried again in a few seconds (see Failed claims in the admin)"
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

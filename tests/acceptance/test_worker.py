@@ -1,10 +1,5 @@
 """Real workers and a real beat on a real broker: what is claimed is issued, whoever is killed and whatever is lost."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,45 +14,11 @@ from coupons.models import Coupon
 from coupons.nudging import nudger
 from coupons.stock.store import StockStore
 from events.models import Event
-from tests.concurrency.children import environment
+from tests.celery_kit import Processes, drained
 from tests.factories import make_users
 from tests.sales import assert_sold_out_exactly, reserve
 
 Sale = Callable[..., Event]
-PATIENCE = 40  # seconds: a worker takes a few to start on a busy machine
-
-
-class Processes:
-    """Celery's processes, as `make run` starts them; all are ended with the test."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.started: list[subprocess.Popen[bytes]] = []
-
-    def start(self, name: str) -> "subprocess.Popen[bytes]":
-        """Start the worker or beat."""
-        options = ["--concurrency", "1", "--without-mingle"] if name == "worker" else []
-        out = self.folder / f"{name}-{len(self.started)}.log"
-        with out.open("wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "config", name, "--loglevel", "WARNING", *options],
-                env=environment(BEAT_SCHEDULE_FILE=str(self.folder / "beat")),
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # the worker's children are killed with it
-            )
-        self.started.append(process)
-        return process
-
-    def kill(self, process: "subprocess.Popen[bytes]") -> None:
-        """`kill -9`, children and all."""
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(PATIENCE)
-
-    def told(self) -> str:
-        """What they wrote, for a test that fails."""
-        return "\n".join(f"--- {path.name}\n{path.read_text()}" for path in sorted(self.folder.glob("*.log")))
 
 
 @pytest.fixture
@@ -73,21 +34,7 @@ def broker() -> Iterator["Redis"]:
 def processes(transactional_db: None, broker: "Redis", tmp_path: Path) -> Iterator[Processes]:
     started = Processes(tmp_path)
     yield started
-    for process in started.started:
-        started.kill(process)
-
-
-def until(condition: Callable[[], bool], processes: Processes) -> None:
-    """Wait for other processes to do it; there is nothing to be told by."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, processes.told()
-        time.sleep(0.05)
-
-
-def drained(event: Event, store: StockStore, number: int) -> Callable[[], bool]:
-    """So many coupons are there and the log is empty."""
-    return lambda: Coupon.objects.filter(event=event).count() == number and not store.snapshot(event.id).backlog
+    started.end()
 
 
 def a_worker_waits_for(event: Event) -> bool:
@@ -106,11 +53,11 @@ def test_what_is_claimed_is_issued_by_a_worker(sale: Sale, store: StockStore, pr
     processes.start("worker")
     for user in users[:20]:
         services.claim(event_id=event.id, user_id=user)
-    until(drained(event, store, 20), processes)  # by the nudge alone: beat does not run yet
+    processes.until(drained(event, store, 20))  # by the nudge alone: beat does not run yet
     processes.start("beat")
     for user in users[20:]:
         services.claim(event_id=event.id, user_id=user)
-    until(drained(event, store, 30), processes)
+    processes.until(drained(event, store, 30))
     assert_sold_out_exactly(store, event)
 
 
@@ -123,13 +70,13 @@ def test_a_worker_killed_in_the_middle_of_a_batch_costs_nothing(
     processes.start("beat")
     with transaction.atomic():
         Event.objects.select_for_update().get(pk=event.id)  # the worker comes this far, and waits in its transaction
-        until(lambda: a_worker_waits_for(event), processes)
+        processes.until(lambda: a_worker_waits_for(event))
         processes.kill(worker)
     assert Coupon.objects.count() == 0
     assert store.snapshot(event.id).backlog == 20
     reserve(store, event, *users[20:])
     processes.start("worker")
-    until(drained(event, store, 30), processes)
+    processes.until(drained(event, store, 30))
     assert_sold_out_exactly(store, event)
 
 
@@ -141,9 +88,9 @@ def test_a_broker_that_loses_everything_costs_nothing(
     processes.start("worker")
     processes.start("beat")
     reserve(store, event, *users[:10])
-    until(drained(event, store, 10), processes)
+    processes.until(drained(event, store, 10))
     for user in users[10:]:
         services.claim(event_id=event.id, user_id=user)
         broker.flushdb()
-    until(drained(event, store, 30), processes)
+    processes.until(drained(event, store, 30))
     assert_sold_out_exactly(store, event)

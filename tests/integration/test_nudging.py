@@ -4,7 +4,6 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,23 +15,9 @@ from coupons import services
 from coupons.nudging import TASK, Nudger
 from coupons.tasks import issue_claims
 from events.models import Event
+from tests.celery_kit import broker_at
 from tests.factories import make_user
 from tests.outages import silent_server
-
-
-@contextmanager
-def broker_at(url: str) -> Iterator[None]:
-    """Celery's messages go there."""
-    before = current_app.conf.broker_url, current_app.conf.broker_write_url
-    pools = current_app.amqp
-    current_app.conf.update(broker_url=url, broker_write_url=url)
-    current_app.set_default()
-    pools._producer_pool = None
-    try:
-        yield
-    finally:
-        current_app.conf.update(broker_url=before[0], broker_write_url=before[1])
-        pools._producer_pool = None
 
 
 @pytest.fixture

@@ -181,9 +181,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 _REDIS = ("redis", "rediss", "unix", "valkey")
 
 
-def _redis_url(name: str, what: str, *more: str) -> str:
+def _redis_url(name: str, what: str, schemes: tuple[str, ...]) -> str:
     # The clients of the cache and of Celery know a Valkey by Redis' name only.
-    return re.sub("^valkey:", "redis:", _url(name, what, (*_REDIS, *more)))
+    return re.sub("^valkey:", "redis:", _url(name, what, schemes))
 
 
 STOCK_REDIS_URL = _url("STOCK_REDIS_URL", "the Redis that holds the stock: redis://host:6379/0", stock_client.SCHEMES)
@@ -191,8 +191,7 @@ try:
     stock_client.parse(STOCK_REDIS_URL)
 except ValueError as error:
     _stop(f"STOCK_REDIS_URL {error}")
-CACHE_URL = _redis_url("CACHE_URL", "the Redis of the rate limits: redis://host:6379/1")
-BROKER_URL = _redis_url("BROKER_URL", "the broker of Celery: redis://host:6379/2", "redis+socket", "amqp", "amqps")
+CACHE_URL = _redis_url("CACHE_URL", "the Redis of the rate limits: redis://host:6379/1", _REDIS)
 
 # The claim path waits this long for Redis, and asks once: a script that was retried by the client has been seen to run
 # eleven times. A caller's own retry is safe, because the script knows the claim again.
@@ -214,9 +213,31 @@ CACHES = {
 
 # --- Celery: messages are nudges, losing all of them loses nothing ----------------------------------------------------
 
+BROKER_URL = _redis_url(
+    "BROKER_URL",
+    "the broker of Celery: redis://host:6379/2 or amqp://user:password@host:5672/vhost",
+    ("redis", "rediss", "valkey", "redis+socket", "amqp", "amqps"),
+)
 CELERY_BROKER_URL = BROKER_URL
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 2}
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker waits for its broker for ever; Celery's own 100 times end it
+# In seconds. Without them a publish to a broker that hangs blocks for ever; and each transport is silent about options
+# that it does not know.
+_BROKER_TIMEOUTS = {
+    "redis": {
+        "socket_connect_timeout": 2,
+        "socket_timeout": 5,
+        "health_check_interval": 10,  # a worker cut off without a word notices within 21 s
+    },
+    "amqp": {
+        "connect_timeout": 2,
+        "read_timeout": 5,
+        "write_timeout": 5,
+    },
+}
+CELERY_BROKER_TRANSPORT_OPTIONS = _BROKER_TIMEOUTS["amqp" if BROKER_URL.startswith("amqp") else "redis"]
+# AMQP's own, which the worker's connection asks for: 20 s without a sign of life, and it connects anew.
+CELERY_BROKER_HEARTBEAT = 10
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED = False
 CELERY_TASK_SERIALIZER = "json"

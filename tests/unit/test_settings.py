@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pytest
+from kombu.transport.pyamqp import Connection as AmqpConnection
+from kombu.transport.redis import Channel as RedisChannel
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 GOOD = {
@@ -55,6 +58,7 @@ def test_a_missing_one_is_named_in_one_line(tmp_path: Path, name: str) -> None:
         ("STOCK_REDIS_URL", "redis+cluster://user:secret@localhost:7000/1"),
         ("STOCK_REDIS_URL", "redis://user:secret@localhost/0?socket_timeout=60"),
         ("BROKER_URL", "memory://secret"),
+        ("BROKER_URL", "unix:///secret@socket"),
         ("TRUSTED_PROXIES", "many"),
         ("TRUSTED_PROXIES", "-1"),
         ("STOCK_REDIS_TIMEOUT", "0"),
@@ -90,3 +94,20 @@ def test_a_valkey_is_named_to_the_cache_and_the_broker_as_they_know_it(tmp_path:
     printed = "import config.settings as s; print(s.CACHES['default']['LOCATION'], s.CELERY_BROKER_URL)"
     started = start(tmp_path, code=printed, CACHE_URL="valkey://localhost:1/1", BROKER_URL="valkey://localhost:1/2")
     assert started.stdout.split() == ["redis://localhost:1/1", "redis://localhost:1/2"]
+
+
+@pytest.mark.parametrize(
+    ("url", "known"),
+    [
+        ("redis://localhost:1/2", set(RedisChannel.from_transport_options)),
+        ("rediss://localhost:1/2", set(RedisChannel.from_transport_options)),
+        ("redis+socket:///nowhere", set(RedisChannel.from_transport_options)),
+        ("amqp://localhost:1//", set(signature(AmqpConnection).parameters)),
+        ("amqps://localhost:1//", set(signature(AmqpConnection).parameters)),
+    ],
+)
+def test_the_broker_s_transport_knows_the_timeouts_it_is_given(tmp_path: Path, url: str, known: set[str]) -> None:
+    printed = "import config.settings as s; print(*s.CELERY_BROKER_TRANSPORT_OPTIONS)"
+    names = set(start(tmp_path, code=printed, BROKER_URL=url).stdout.split())
+    assert sum("timeout" in name for name in names) >= 2
+    assert names <= known, "what a transport does not know it passes over in silence"

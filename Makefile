@@ -4,6 +4,24 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
+# What pip tells, as a count of the packages in the lock file: in one line on a terminal, every twentieth elsewhere.
+define SHOW_PIP
+{ \
+	all=$$(grep -c '==' requirements.lock); seen=0; \
+	if [ -t 1 ]; then every=1; start='\r'; end=''; else every=20; start=''; end='\n'; fi; \
+	while read -r what rest; do \
+		case $$what in \
+		Collecting|Processing|Requirement|Ignoring) \
+			seen=$$((seen + 1)); \
+			[ $$((seen % every)) -ne 0 ] || printf "$$start  %s of %s packages$$end" $$seen $$all ;; \
+		Installing) printf "$$start  %s of %s packages, unpacking …\n" $$seen $$all ;; \
+		Ended) exit $$rest ;; \
+		esac; \
+	done; \
+	exit 1; \
+}
+endef
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -34,6 +52,7 @@ lint: $(INSTALLED) ## Style, layers, migrations, lock file
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	DJANGO_SETTINGS_MODULE=tests.typing_settings $(BIN)/python manage.py makemigrations --check --dry-run
 	@! grep -nE 'https?://|index-url|find-links' requirements.lock || (echo "requirements.lock names a host"; exit 1)
 
 .PHONY: types
@@ -60,5 +79,8 @@ $(INSTALLED): requirements.lock
 		|| (echo "Seonchak needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1)
 	@echo "Installing into .venv (once; about a minute) …"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@# The exit status comes through the pipe as a line of its own: a pipe's is that of its last command.
+	@{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes \
+		-r requirements.lock 2>.venv/pip-errors; echo "Ended $$?"; } | $(SHOW_PIP) \
+		|| { tail -n 20 .venv/pip-errors >&2; echo "The packages could not be installed." >&2; exit 1; }
 	@touch $@

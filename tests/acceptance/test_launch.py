@@ -41,12 +41,15 @@ def working_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def launch(folder: Path, what: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+def launch(folder: Path, what: str, *options: str, inside: str = "", **environment: str) -> subprocess.Popen[str]:
+    """Start it, or a program `inside` which it is to be started."""
     own = {name: value for name, value in os.environ.items() if name not in SERVERS}
+    command = [sys.executable, "-m", "config.launch", what, *options]
     return subprocess.Popen(
-        [sys.executable, "-m", "config.launch", what, *options],
+        [sys.executable, "-c", inside, *command] if inside else command,
         cwd=ROOT,
         env={**own, "SEONCHAK_DIR": str(folder), **environment},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -62,6 +65,17 @@ def read_until(process: subprocess.Popen[str], sign: str) -> str:
         assert line, f"it ended without saying {sign!r}:\n{text}"
         text += line
     return text
+
+
+# A terminal: what comes in on its standard input is typed, what is shown goes to its standard output.
+TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+CTRL_C = "\x03"
+
+
+def press(process: subprocess.Popen[str], key: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(key)
+    process.stdin.flush()
 
 
 def test_the_demo_keeps_its_promises_and_ends_and_a_run_finds_its_data(folder: Path) -> None:
@@ -108,4 +122,16 @@ def test_servers_of_the_user_are_used_instead(folder: Path) -> None:
     assert not (folder / "servers").exists()
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=60)
+    assert working_in(folder) == []
+
+
+@pytest.mark.parametrize("sign", ["Valkey starts", "migrations", "until Ctrl-C"])
+def test_ctrl_c_typed_into_the_terminal_ends_everything_and_says_so(folder: Path, sign: str) -> None:
+    run = launch(folder, "run", "--port", str(free_port()), inside=TERMINAL)
+    read_until(run, sign)
+    press(run, CTRL_C)
+    told, _ = run.communicate(timeout=60)
+    assert "stopped; the data stays in local for the next start" in told
+    assert "Traceback" not in told
+    assert run.returncode == 130
     assert working_in(folder) == []

@@ -1,5 +1,6 @@
 """The stock behind Sentinels and on a cluster: its operations, its primary killed mid-sale, its servers frozen."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -247,16 +248,23 @@ def test_a_sale_across_a_failover_sells_no_unit_too_many(topology: Topology, sal
     assert_sum(store, event)
 
 
-def test_a_planned_failover_is_followed(sentinels: SentinelSet) -> None:
+def test_a_planned_failover_is_followed_though_no_connection_breaks(sentinels: SentinelSet) -> None:
+    """For ten seconds more the old primary takes claims, which it forgets when it is demoted: it must not be asked."""
     store = bulk_store()
-    put_stocks(store)
-    assert claim(store, 7, 1) == [ReserveCode.ACCEPTED]
+    put_stocks(store, units=100_000)
+    users = itertools.count(1)
+    assert claim(store, 7, next(users)) == [ReserveCode.ACCEPTED]
     old = sentinels.primary()
     sentinels.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", PRIMARY)
     until(lambda: sentinels.primary() is not old, "the replica is promoted")
-    until(lambda: old.client.info("replication")["role"] == "slave", "the old primary is demoted")
-    until(lambda: claim(store, 7, 2) == [ReserveCode.ACCEPTED], "the store has found the new primary")
-    assert [entry.user_id for entry in store.read_log(7, count=9)] == [1, 2]
+    before = int(sentinels.primary().client.xlen(keys.log(7)))
+
+    def arrives() -> bool:
+        claim(store, 7, next(users))
+        return int(sentinels.primary().client.xlen(keys.log(7))) > before
+
+    until(arrives, "claims go to the new primary", seconds=5)
+    assert old.client.info("replication")["role"] == "master", "nobody had to tell the store by a broken connection"
 
 
 def test_a_primary_that_may_not_write_any_more_is_left(sentinels: SentinelSet) -> None:
@@ -347,7 +355,7 @@ def runs(topology: Topology, client: Client, calls: int) -> int:
         with pytest.raises((exceptions.TimeoutError, exceptions.ConnectionError)):
             claim(slow, 7, 1)
         until(primary.client.ping, "the script has ended")
-    return bulk_store().snapshot(7).sequence
+    return int(primary.client.hget(keys.state(7), "sequence") or 0)  # there, should it be replaced for being so slow
 
 
 def test_a_script_that_timed_out_is_not_run_again(topology: Topology) -> None:
@@ -368,6 +376,10 @@ def test_control_redis_py_runs_a_cluster_s_pipeline_again_whatever_its_retry_say
         socket_timeout=PATIENCE,
         retry=Retry(NoBackoff(), 0),
     )
+    # An open connection for each attempt: on a busy machine the server might not take a new one in time.
+    pool = client.get_redis_connection(client.get_node_from_key(keys.state(7))).connection_pool
+    for connection in [pool.get_connection() for _ in range(2)]:
+        pool.release(connection)
     assert _slow_pipeline(cluster, client) == 2
 
 

@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SEED ?= 1
+ROUNDS ?= 2
 
 # What pip tells, as a count of the packages in the lock file: in one line on a terminal, every twentieth elsewhere.
 define SHOW_PIP
@@ -42,6 +44,10 @@ run: $(INSTALLED) ## Serve without the rush
 .PHONY: test
 test: $(INSTALLED) ## Run all tests, on embedded servers of their own
 	$(BIN)/pytest $(ARGS)
+
+.PHONY: test-faults
+test-faults: $(INSTALLED) ## Break every server and process under a sale, and have the checker judge (SEED=1 ROUNDS=2)
+	$(BIN)/pytest tests/faults -m faults --seed $(SEED) --rounds $(ROUNDS) $(ARGS)
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure: ratios in one run, never asserted in the tests

@@ -1,10 +1,11 @@
-"""One system for all scenarios of a run."""
+"""One system for all scenarios of a run, its seed and its table."""
 
 import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
@@ -12,7 +13,45 @@ from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
 from tests.faults.system import System
+from tests.faults.table import Table
 from tests.outages import stock_at
+
+ROUNDS = 2
+SEED = 1
+
+_table = pytest.StashKey[Table]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=SEED, help="decides when faults come, and which come in random rounds")
+    parser.addoption("--rounds", type=int, default=ROUNDS, help="how many random rounds, with seeds from --seed on")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    # A run of all tests does not come by here before it has read its options.
+    seed, rounds = metafunc.config.getoption("--seed", SEED), metafunc.config.getoption("--rounds", ROUNDS)
+    if "round_seed" in metafunc.fixturenames:
+        metafunc.parametrize("round_seed", range(seed, seed + rounds))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    table = config.stash.get(_table, None)
+    if table is not None:
+        terminalreporter.section("faults")
+        terminalreporter.write_line(table.markdown())
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--seed", SEED))
+
+
+@pytest.fixture(scope="session")
+def table(request: pytest.FixtureRequest) -> Iterator[Table]:
+    """What is played goes here, to be shown after the run and written into the local folder."""
+    request.config.stash[_table] = table = Table()
+    yield table
+    table.write(settings.LOCAL_DIR / "faults.json")
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +84,5 @@ def _make_database() -> list[tuple[Any, str, bool]]:
 def system(_running_system: System, django_db_blocker: DjangoDbBlocker) -> Iterator[System]:
     """The system, whole: for a test without a transaction of its own, as the processes must see what it writes."""
     with django_db_blocker.unblock(), stock_at(_running_system.stock.url):
-        _running_system.mark()
         yield _running_system
         _running_system.heal()

@@ -5,6 +5,7 @@ to it.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -106,10 +107,12 @@ class Process:
             self._process.wait(ENDS_WITHIN)
 
     def kill_child(self, number: int) -> None:
-        """`kill -9` of one of its children, and of it alone."""
+        """`kill -9` of one of its children, where it has any, and of it alone."""
         assert self._process is not None
         children = psutil.Process(self._process.pid).children()
-        children[number % len(children)].kill()
+        if children:  # the others may be on their way up
+            with suppress(psutil.NoSuchProcess):
+                children[number % len(children)].kill()
 
     def stop(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -151,6 +154,7 @@ class Valkey:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.folder = folder
+        self._kept = folder.with_name(f"{folder.name}-kept")
         self._server = ValkeyServer(port=self.port, data_dir=folder, config=VALKEY_SETTINGS)
 
     @property
@@ -179,6 +183,18 @@ class Valkey:
 
     def restart(self) -> None:
         self.kill()
+        self.start()
+
+    def keep(self) -> None:
+        """Keep its data as they are now, for `roll_back`."""
+        shutil.rmtree(self._kept, ignore_errors=True)
+        shutil.copytree(self.folder, self._kept)
+
+    def roll_back(self) -> None:
+        """Have it come up with the data of `keep`, as from an old file."""
+        self.kill()
+        shutil.rmtree(self.folder)
+        shutil.copytree(self._kept, self.folder)
         self.start()
 
     def heal(self) -> bool:

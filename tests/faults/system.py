@@ -7,7 +7,8 @@ and beat, so that one of them can lose a server that the other still has. The te
 import sys
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -23,7 +24,8 @@ from tests.faults.proxy import Proxies, Proxy, Target
 
 SIDES = ("web", "worker")  # whose lines to the servers these are; beat's are the worker's
 LINED = ("postgresql", "stock", "broker")  # the servers behind proxies
-TOLD = 60  # lines of each log that are shown
+TOLD = 60  # lines of each log that are shown, the last ones
+WIDTH = 400  # of each of them
 
 
 class System:
@@ -47,7 +49,6 @@ class System:
         self._processes: dict[str, Process] = {}
         self._lines: dict[tuple[str, str], Proxy] = {}
         self._stack = ExitStack()
-        self._told: dict[Path, int] = {}
 
     def __enter__(self) -> "System":
         with ExitStack() as stack:
@@ -118,16 +119,22 @@ class System:
             make_users(missing)
         return [Customer(user.pk, str(AccessToken.for_user(user))) for user in users[:number]]
 
-    def mark(self) -> None:
-        """From here on the logs are of interest."""
-        self._told = {path: path.stat().st_size for path in self._logs()}
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Show what the processes wrote meanwhile, where it ends badly."""
+        since = {path: path.stat().st_size for path in self._logs()}
+        try:
+            yield
+        except BaseException:
+            print(self._told(since))
+            raise
 
-    def told(self) -> str:
-        """What the processes have written since the mark: the end of it."""
+    def _told(self, since: Mapping[Path, int]) -> str:
         parts = []
         for path in self._logs():
-            text = path.read_bytes()[self._told.get(path, 0) :].decode(errors="replace")
-            parts.append(f"--- {path.name}\n" + "\n".join(text.splitlines()[-TOLD:]))
+            text = path.read_bytes()[since.get(path, 0) :].decode(errors="replace")
+            lines = [line[:WIDTH] for line in text.splitlines()[-TOLD:]]
+            parts.append("\n".join([f"--- {path.name}", *lines]))
         return "\n".join(parts)
 
     def _logs(self) -> list[Path]:

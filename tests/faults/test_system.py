@@ -1,8 +1,10 @@
 """The system that is to be broken: each part can be, is seen to be, and comes back."""
 
+import json
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,12 +17,18 @@ from tests.faults.system import System
 pytestmark = pytest.mark.faults
 
 
-def answers(system: System, path: str = "/livez") -> bool:
+def answers(system: System) -> bool:
     try:
-        with urllib.request.urlopen(f"{system.url}{path}", timeout=1):  # noqa: S310 - our own URL
+        with urllib.request.urlopen(f"{system.url}/livez", timeout=1):  # noqa: S310 - our own URL
             return True
     except (urllib.error.URLError, OSError):
         return False
+
+
+def missed_by_web(system: System) -> list[str]:
+    """The servers that web cannot reach."""
+    with urllib.request.urlopen(f"{system.url}/readyz", timeout=10) as answer:  # noqa: S310 - our own URL
+        return list(json.load(answer)["down"])
 
 
 def postgresql_answers(system: System) -> bool:
@@ -75,7 +83,7 @@ def test_healing_brings_everything_back_and_says_what_had_ended(system: System) 
     for line in system.lines("broker"):
         line.black_hole()
     assert sorted(system.heal()) == ["postgresql", "stock", "web", "worker"]
-    until(lambda: answers(system, "/readyz"), "web has all its servers")
+    until(lambda: missed_by_web(system) == [], "web has all its servers")
     assert system.heal() == []
 
 
@@ -88,9 +96,9 @@ def test_a_line_can_be_cut_for_web_alone(system: System) -> None:
     (line,) = system.lines("stock", "web")
     line.refuse()
     assert stock_answers(system)
-    until(lambda: not answers(system, "/readyz"), "web has lost the stock", seconds=10)
+    until(lambda: missed_by_web(system) == ["stock"], "web has lost the stock", seconds=10)
     line.pass_on()
-    until(lambda: answers(system, "/readyz"), "web has the stock again", seconds=30)
+    until(lambda: missed_by_web(system) == [], "web has the stock again", seconds=30)
 
 
 def test_the_users_are_made_once(system: System) -> None:
@@ -98,12 +106,22 @@ def test_the_users_are_made_once(system: System) -> None:
     assert [one.user_id for one in system.customers(10)] == [one.user_id for one in first[:10]]
 
 
-def test_the_ends_of_the_logs_are_shown_from_the_mark_on(system: System) -> None:
+def fail_after_a_line(system: System, log: Path) -> None:
+    with system.telling():
+        with log.open("a") as file:
+            file.write("after\n")
+        raise RuntimeError
+
+
+def test_what_a_log_says_meanwhile_is_shown_where_it_ends_badly(system: System, capsys) -> None:
     log = system.process("web").log
     with log.open("a") as file:
         file.write("before\n")
-    system.mark()
-    with log.open("a") as file:
-        file.write("after\n")
-    assert "after" in system.told()
-    assert "before" not in system.told()
+    with pytest.raises(RuntimeError):
+        fail_after_a_line(system, log)
+    told = capsys.readouterr().out
+    assert "after" in told
+    assert "before" not in told
+    with system.telling():
+        pass
+    assert capsys.readouterr().out == ""

@@ -1,0 +1,142 @@
+"""Playing a scenario: the load, the faults at their moments, the healing, the wait, the verdict."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from functools import partial
+from operator import itemgetter
+from random import Random
+from typing import Any
+
+from django.utils import timezone
+
+from coupons.rush import evidence, report
+from coupons.rush.checker import Verdict, check
+from coupons.rush.client import Manners, Rush, clock
+from coupons.rush.history import History
+from events import services
+from events.models import Event
+from tests.factories import make_event
+from tests.faults.faults import Scene
+from tests.faults.scenarios import Scenario
+from tests.faults.system import System
+
+MANNERS = Manners(timeout=5.0, tries=12, backoff_max=2.0, poll_max=1.0)
+REFUSED_WITHIN = 1.0  # seconds: P8
+ENDS_WITHIN = 30.0  # seconds after the load in which all claims must have ended
+LOAD_WITHIN = 180.0  # seconds: all tries of the last user, and then some
+# The share of the load's time in which faults begin.
+BEGINS = (0.15, 0.45)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of a scenario. Times in seconds."""
+
+    scenario: Scenario
+    seed: int
+    faults: Sequence[dict[str, Any]]  # which, when it began, how long it was to last
+    ended: Sequence[str]  # parts that had ended by themselves
+    issued: int
+    toll: report.Toll
+    verdicts: Sequence[Verdict]
+
+    @property
+    def broken(self) -> list[str]:
+        """The promises that were."""
+        return [one.promise for one in self.verdicts if not one.kept]
+
+    @property
+    def kept(self) -> bool:
+        """Whether all promises were kept, and something was sold."""
+        return not self.broken and self.issued >= self.scenario.least
+
+    def told(self) -> str:
+        """All verdicts, for a test that fails."""
+        lines = [f"{self.scenario.name} (seed {self.seed})", *(str(one) for one in self.faults)]
+        lines += [f"{'✔' if one.kept else '✘'} {one.promise} {one.text}" for one in self.verdicts]
+        return "\n".join([*lines, str(self.toll), f"ended by themselves: {', '.join(self.ended) or 'none'}"])
+
+    def as_row(self) -> dict[str, Any]:
+        """As a row of the table."""
+        numbers = {one.promise: one.numbers for one in self.verdicts}
+        return {
+            "fault": self.scenario.name,
+            "seed": self.seed,
+            "load": str(self.scenario.load),
+            "faults": list(self.faults),
+            "issued": self.issued,
+            **asdict(self.toll),
+            "refusals_p99_ms": numbers.get("P8", {}).get("p99_ms"),
+            "unavailable_p99_ms": numbers.get("P8", {}).get("unavailable_p99_ms"),
+            "broken": self.broken,
+            "ended": list(self.ended),
+        }
+
+
+def play(system: System, scenario: Scenario, *, seed: int) -> Played:
+    """Play it. The system is whole before and afterwards; the sale is closed."""
+    random = Random(f"{seed} {scenario.name}")
+    load = scenario.load
+    customers = system.customers(load.users)
+    history = History()
+    event = _sale(scenario)
+    before = evidence.before(event.id)
+    rush = Rush(
+        url=system.url,
+        event_id=event.id,
+        customers=customers,
+        history=history,
+        duplicates=load.double_clicks,
+        seed=seed,
+        over=load.over,
+        manners=MANNERS,
+    )
+    with ThreadPoolExecutor(1) as threads:
+        load_under_way = threads.submit(asyncio.run, rush.run(follow_for=ENDS_WITHIN))
+        try:
+            faults = _break(Scene(system, event.id, random), scenario, random)
+        finally:
+            healed_ns = clock()
+            ended = system.heal()
+        load_under_way.result(LOAD_WITHIN)
+    evidence.wait_until_drained(event.id, seconds=ENDS_WITHIN)
+    database = evidence.read(event.id, before=before)
+    verdicts = check(history, database, refused_within=REFUSED_WITHIN if scenario.quick else None)
+    services.close(event_id=event.id)
+    toll = report.toll(history, verdicts, healed_ns=healed_ns)
+    return Played(scenario, seed, faults, ended, len(database.coupons), toll, verdicts)
+
+
+def _sale(scenario: Scenario) -> Event:
+    now = timezone.now()
+    event = make_event(
+        quantity=scenario.load.coupons,
+        opens_at=now + timedelta(seconds=scenario.opens_in),
+        closes_at=now + timedelta(seconds=scenario.closes_in),
+    )
+    return services.publish(event_id=event.id)
+
+
+def _break(scene: Scene, scenario: Scenario, random: Random) -> list[dict[str, Any]]:
+    """Have each fault begin and end at its moment; which those were, in seconds after the beginning of the load."""
+    with ExitStack() as all_faults:
+        moments: list[tuple[float, Callable[[], object]]] = []
+        told = []
+        for fault in scenario.faults:
+            begins = scenario.load.over * random.uniform(*BEGINS)
+            ends = begins + random.uniform(*fault.lasts)
+            # One that is under way when another fails is healed with it.
+            under_way = all_faults.enter_context(ExitStack())
+            moments.append((begins, partial(under_way.enter_context, fault.breaking(scene))))
+            moments.append((ends, under_way.close))
+            told.append({"fault": fault.name, "begins": round(begins, 2), "ends": round(ends, 2)})
+        started = time.monotonic()
+        for moment, act in sorted(moments, key=itemgetter(0)):
+            time.sleep(max(0.0, started + moment - time.monotonic()))
+            act()
+    return told

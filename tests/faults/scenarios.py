@@ -1,0 +1,74 @@
+"""The scenarios: a sale under load, and what breaks in it.
+
+Each fault has one of its own. To add another, call `scenario`; a fault that is new goes into `tests.faults.faults`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from tests.faults.faults import FAULTS, Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Who comes to a sale, over how many seconds, and what there is for them."""
+
+    users: int = 2000
+    coupons: int = 1000
+    over: float = 6.0
+    double_clicks: int = 100
+
+    def __str__(self) -> str:
+        return f"{self.users:,} users in {self.over:g} s, {self.coupons:,} coupons"
+
+
+# Sold out half-way, so that a fault meets both those who win and those who do not.
+CONTESTED = Load()
+# One each: there is something to drain to the last moment.
+ABUNDANT = Load(coupons=2000)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A sale with faults in it. The sale opens, or closes, so many seconds after the first of the users comes."""
+
+    name: str
+    faults: Sequence[Fault] = ()
+    load: Load = CONTESTED
+    opens_in: float = -60.0
+    closes_in: float = 3600.0
+    least: int = 1  # coupons that must have been issued for it to have been a sale
+
+    @property
+    def quick(self) -> bool:
+        """Whether a refusal can be quick throughout, so that P8 is asked for."""
+        return all(one.quick for one in self.faults)
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(name: str, *faults: str, **options: object) -> None:
+    """Add a scenario with these faults."""
+    assert name not in SCENARIOS
+    SCENARIOS[name] = Scenario(name, [FAULTS[one] for one in faults], **options)  # type: ignore[arg-type]
+
+
+def at_random(seed: int) -> Scenario:
+    """One to three faults, of different parts, at once."""
+    random = Random(seed)
+    chosen: list[Fault] = []
+    for one in random.sample(sorted(FAULTS.values(), key=lambda each: each.name), len(FAULTS)):
+        if one.part not in {each.part for each in chosen}:
+            chosen.append(one)
+    faults = chosen[: random.randint(1, 3)]
+    load = random.choice([CONTESTED, ABUNDANT])
+    return Scenario(f"round {seed}: {' + '.join(one.name for one in faults)}", faults, load)
+
+
+scenario("no fault at all")
+for _name, _fault in FAULTS.items():
+    scenario(_name, _name, load=CONTESTED if _fault.part in ("stock", "web") else ABUNDANT)
+scenario("the sale opens in the middle", opens_in=2.0)
+scenario("the sale closes in the middle", closes_in=2.0)

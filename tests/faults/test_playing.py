@@ -1,0 +1,98 @@
+"""The machinery itself: a round can be played again, whatever breaks is healed, and a broken promise is found out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from coupons.stock import keys
+from tests.faults.faults import FAULTS, Fault, Scene
+from tests.faults.playing import play
+from tests.faults.scenarios import SCENARIOS, Load, Scenario, at_random
+from tests.faults.system import System
+from tests.faults.table import Table
+
+pytestmark = pytest.mark.faults
+
+SMALL = Load(users=400, coupons=200, over=1.5, double_clicks=0)
+
+
+def deed(breaking, *, lasts=(0.2, 0.2)) -> Scenario:
+    """A small sale in which this is done."""
+    one = Fault(breaking.__name__, "sale", contextmanager(breaking), lasts, quick=True)
+    return Scenario(breaking.__name__, [one], SMALL)
+
+
+def test_each_fault_has_a_scenario() -> None:
+    played = {one.name for each in SCENARIOS.values() for one in each.faults}
+    assert played == set(FAULTS)
+
+
+def test_a_seed_always_means_the_same_round() -> None:
+    assert at_random(7) == at_random(7)
+    rounds = [at_random(seed) for seed in range(50)]
+    assert len({one.name for one in rounds}) > 40
+    assert {len(one.faults) for one in rounds} == {1, 2, 3}
+    for one in rounds:
+        assert len({fault.part for fault in one.faults}) == len(one.faults), "two faults of one part undo each other"
+
+
+def test_a_sale_without_a_fault_keeps_every_promise_and_its_row_says_so(system: System) -> None:
+    played = play(system, Scenario("nothing", load=SMALL), seed=1)
+    assert played.kept, played.told()
+    table = Table()
+    table.add(played)
+    head, _, row = table.markdown().splitlines()
+    assert head.startswith("| fault | load | issued |")
+    assert row.startswith("| nothing | 400 users in 1.5 s, 200 coupons | 200 | 0 | 0 | 0 | 0 | 0 |")
+    assert row.endswith("| kept |")
+
+
+def test_a_coupon_that_vanishes_is_found_out(system: System) -> None:
+    def coupon_deleted(scene: Scene) -> Iterator[None]:
+        yield
+        with scene.system.postgresql.connect() as database:
+            gone = database.execute(
+                "DELETE FROM coupons_coupon WHERE id = (SELECT min(id) FROM coupons_coupon WHERE event_id = %s)",
+                [scene.event_id],
+            )
+            assert gone.rowcount == 1
+
+    played = play(system, deed(coupon_deleted), seed=1)
+    assert {"P1", "P3"} <= set(played.broken)
+    assert not played.kept
+    assert played.toll.lost == 1
+
+
+def test_units_out_of_nothing_are_found_out(system: System) -> None:
+    def units_added(scene: Scene) -> Iterator[None]:
+        with scene.system.stock.client() as client:
+            client.hincrby(keys.state(scene.event_id), "stock", 7)
+        yield
+
+    played = play(system, deed(units_added), seed=1)
+    # They are claimed, and the database has nothing left for them: its guard holds, and each of the seven is told.
+    assert "P1" not in played.broken
+    assert played.toll.rejected == 7
+
+
+def test_units_that_are_taken_away_are_found_out(system: System) -> None:
+    def units_taken(scene: Scene) -> Iterator[None]:
+        with scene.system.stock.client() as client:
+            client.hincrby(keys.state(scene.event_id), "stock", -7)
+        yield
+
+    played = play(system, deed(units_taken), seed=1)
+    assert played.broken == ["P7"]
+    assert played.issued == 193
+
+
+def test_a_fault_that_breaks_off_leaves_the_system_whole(system: System) -> None:
+    def broken_off(scene: Scene) -> Iterator[None]:
+        scene.system.stop("worker")
+        scene.system.kill("web")
+        yield from iter(())  # it has no end
+
+    with pytest.raises(RuntimeError, match="generator didn't yield"):
+        play(system, deed(broken_off), seed=1)
+    assert play(system, Scenario("afterwards", load=SMALL), seed=1).kept

@@ -1,0 +1,18 @@
+"""Each fault in a sale under load; every promise is kept all the same."""
+
+import pytest
+
+from tests.faults.playing import play
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.system import System
+from tests.faults.table import Table
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_promise_is_kept(system: System, table: Table, seed: int, name: str) -> None:
+    with system.telling():
+        played = play(system, SCENARIOS[name], seed=seed)
+        table.add(played)
+        assert played.kept, played.told()

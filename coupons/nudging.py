@@ -1,7 +1,8 @@
 """Nudges: telling a worker that claims wait, without making a claim wait for the broker.
 
-A publish was seen to block for 7 s to minutes while the broker hung, so none happens inside a request: a thread of its
-own publishes, at most one message an event at a time. A nudge that is lost costs a second: beat's sweep finds the log.
+A publish to a broker that hangs blocks for six seconds with the time-outs of the settings, and was seen to block for
+minutes without. So none happens inside a request: a thread of its own publishes, at most one message an event at a
+time. A nudge that is lost costs a second: beat's sweep finds the log.
 """
 
 import threading

@@ -28,7 +28,7 @@ from events.models import Event
 from tests.factories import make_users
 from tests.outages import stock_at
 from tests.sales import assert_sum
-from tests.stock_kit import UnguardedStore, source, window
+from tests.stock_kit import UnguardedStore, entry, source, window
 from tests.topologies import (
     HOST,
     PRIMARY,
@@ -90,7 +90,7 @@ def test_every_operation_of_the_stock_works(topology: Topology) -> None:
         assert claim(store, event_id, 1) == [ReserveCode.ALREADY_CLAIMED]
         assert [entry.user_id for entry in store.read_log(event_id, after="1-1", count=9)] == [2, 3]
         assert store.settle(event_id, epoch=1, drained=1, entries=["1-1"]) == 1
-        assert store.release(event_id, entry_id="1-2", user_id=2)
+        assert store.release(event_id, [entry(2, 2)]) == 1
         assert store.adjust(event_id, epoch=1, delta=5) == (AdjustCode.ADJUSTED, 13)
         assert store.in_log(event_id, ["1-2", "1-3"]) == {"1-3"}
         (held,), epoch, drained = store.held_by(event_id, 3)

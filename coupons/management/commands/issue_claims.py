@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from coupons import issuing, reconciling
 from coupons.locks import is_free
+from coupons.management.words import first_line
 from coupons.stock.client import Client
 from coupons.stock.records import LogEntry
 from coupons.stock.store import StockStore, bulk_store
@@ -41,9 +42,9 @@ class Command(BaseCommand):
         try:
             left = self._drain(options["event"])
         except RedisError as error:
-            raise CommandError(f"Redis cannot be asked: {_first_line(error)}", returncode=UNASKED) from error
+            raise CommandError(f"Redis cannot be asked: {first_line(error)}", returncode=UNASKED) from error
         except DatabaseError as error:
-            raise CommandError(f"PostgreSQL cannot be asked: {_first_line(error)}", returncode=UNASKED) from error
+            raise CommandError(f"PostgreSQL cannot be asked: {first_line(error)}", returncode=UNASKED) from error
         except KeyboardInterrupt:
             raise CommandError("interrupted: the rest waits in the claim log.", returncode=INTERRUPTED) from None
         if left:
@@ -116,8 +117,3 @@ def _why(event_id: int) -> str:
 def _bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coupons import reconciling
+from coupons.management.words import first_line
 from coupons.models import Reconciliation
 from coupons.stock.store import bulk_store
 from events.models import Event
@@ -36,9 +37,9 @@ class Command(BaseCommand):
             events = _events(options["event"])
             found = _look(events, dry_run=dry_run)
         except RedisError as error:
-            raise CommandError(f"Redis cannot be asked: {_first_line(error)}", returncode=2) from error
+            raise CommandError(f"Redis cannot be asked: {first_line(error)}", returncode=2) from error
         except DatabaseError as error:
-            raise CommandError(f"PostgreSQL cannot be asked: {_first_line(error)}", returncode=2) from error
+            raise CommandError(f"PostgreSQL cannot be asked: {first_line(error)}", returncode=2) from error
         if not found:
             self.stdout.write(f"{len(events)} events looked at: Redis and the database agree.")
             return
@@ -76,8 +77,3 @@ def _table(found: Sequence[Reconciliation], *, terminal: bool) -> str:
     with console.capture() as text:
         console.print(table)
     return text.get()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

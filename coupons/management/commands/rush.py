@@ -17,6 +17,7 @@ from django.utils import timezone
 from rest_framework_simplejwt.tokens import AccessToken
 from rich.console import Console
 
+from coupons.management.words import first_line
 from coupons.rush import evidence, report
 from coupons.rush.checker import check
 from coupons.rush.client import Customer, Manners, Rush
@@ -79,7 +80,7 @@ class Command(BaseCommand):
                 database = evidence.read(event.id, before=before)
                 last = evidence.last_issued_at(event.id, since=before.at)
             except DatabaseError as error:
-                raise CommandError(f"PostgreSQL cannot be asked: {_first_line(error)}", returncode=USAGE) from error
+                raise CommandError(f"PostgreSQL cannot be asked: {first_line(error)}", returncode=USAGE) from error
             except KeyboardInterrupt:
                 raise CommandError("interrupted: there is no verdict.", returncode=INTERRUPTED) from None
             numbers = report.measure(history, last_issued_after=(last - before.at).total_seconds() if last else None)
@@ -173,7 +174,7 @@ async def _require_server(url: str, event_id: int) -> None:
             status = answer.status
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise CommandError(
-            f"{url} cannot be reached ({_first_line(error)}): `make run` serves.", returncode=USAGE
+            f"{url} cannot be reached ({first_line(error)}): `make run` serves.", returncode=USAGE
         ) from error
     if status != HTTPStatus.OK:
         raise CommandError(
@@ -189,11 +190,6 @@ def _open(files: ExitStack, name: str | None) -> IO[bytes] | None:
         return files.enter_context(Path(name).open("wb"))
     except OSError as error:
         raise CommandError(f"{name} cannot be written: {error.strerror}", returncode=USAGE) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _positive(text: str) -> int:

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Max
+from django.db.models import Max, Min
 from django.utils import timezone
 
 from coupons.models import Coupon, FailedClaim, Reconciliation
@@ -92,3 +92,10 @@ def last_issued_at(event_id: int, *, since: datetime) -> datetime | None:
     issued = Coupon.objects.filter(event_id=event_id, issued_at__gte=since)
     last: datetime | None = issued.aggregate(last=Max("issued_at"))["last"]
     return last
+
+
+def first_issued_at(event_id: int, *, since: datetime) -> datetime | None:
+    """When the first coupon from `since` on was issued; None where there is none."""
+    issued = Coupon.objects.filter(event_id=event_id, issued_at__gte=since)
+    first: datetime | None = issued.aggregate(first=Min("issued_at"))["first"]
+    return first

@@ -12,6 +12,7 @@ from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
+from tests.faults.playing import REFUSED_WITHIN
 from tests.faults.system import System
 from tests.faults.table import Table
 from tests.outages import stock_at
@@ -25,6 +26,9 @@ _table = pytest.StashKey[Table]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=SEED, help="decides when faults come, and which come in random rounds")
     parser.addoption("--rounds", type=int, default=ROUNDS, help="how many random rounds, with seeds from --seed on")
+    parser.addoption(
+        "--refused-within", type=float, default=REFUSED_WITHIN, help="P8 in seconds, for a machine that is busy"
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -44,6 +48,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--seed", SEED))
+
+
+@pytest.fixture
+def refused_within(request: pytest.FixtureRequest) -> float:
+    return float(request.config.getoption("--refused-within", REFUSED_WITHIN))
 
 
 @pytest.fixture(scope="session")

@@ -220,7 +220,6 @@ end
 @fault("stock's state of a wrong type", part="stock", key=keys.state)
 @fault("stock's claimants of a wrong type", part="stock", key=keys.claimants)
 @fault("stock's claim log of a wrong type", part="stock", key=keys.log)
-@fault("stock's loading of a wrong type", part="stock", key=keys.loading)
 def wrong_type(scene: Scene, *, key: Callable[[int], str]) -> Iterator[None]:
     name = key(scene.event_id)
     kept = f"{name}:kept"

@@ -42,6 +42,7 @@ class Played:
     faults: Sequence[dict[str, Any]]  # which, when it began, how long it was to last
     ended: Sequence[str]  # parts that had ended by themselves
     issued: int
+    first_coupon: float | None  # from the healing until the drain had issued the next coupon, if there was any left
     toll: report.Toll
     verdicts: Sequence[Verdict]
 
@@ -70,6 +71,7 @@ class Played:
             "load": str(self.scenario.load),
             "faults": list(self.faults),
             "issued": self.issued,
+            "first_coupon": self.first_coupon,
             **asdict(self.toll),
             "refusals_p99_ms": numbers.get("P8", {}).get("p99_ms"),
             "unavailable_p99_ms": numbers.get("P8", {}).get("unavailable_p99_ms"),
@@ -78,8 +80,8 @@ class Played:
         }
 
 
-def play(system: System, scenario: Scenario, *, seed: int) -> Played:
-    """Play it. The system is whole before and afterwards; the sale is closed."""
+def play(system: System, scenario: Scenario, *, seed: int, refused_within: float = REFUSED_WITHIN) -> Played:
+    """Play it. The system is whole before and afterwards; the sale is closed. `refused_within`: P8, in seconds."""
     random = Random(f"{seed} {scenario.name}")
     load = scenario.load
     customers = system.customers(load.users)
@@ -101,15 +103,24 @@ def play(system: System, scenario: Scenario, *, seed: int) -> Played:
         try:
             faults = _break(Scene(system, event.id, random), scenario, random)
         finally:
-            healed_ns = clock()
+            healed_ns, healed_at = clock(), timezone.now()
             ended = system.heal()
         load_under_way.result(LOAD_WITHIN)
     evidence.wait_until_drained(event.id, seconds=ENDS_WITHIN)
     database = evidence.read(event.id, before=before)
-    verdicts = check(history, database, refused_within=REFUSED_WITHIN if scenario.quick else None)
+    verdicts = check(history, database, refused_within=refused_within if scenario.quick else None)
     services.close(event_id=event.id)
-    toll = report.toll(history, verdicts, healed_ns=healed_ns)
-    return Played(scenario, seed, faults, ended, len(database.coupons), toll, verdicts)
+    first = evidence.first_issued_at(event.id, since=healed_at)
+    return Played(
+        scenario=scenario,
+        seed=seed,
+        faults=faults,
+        ended=ended,
+        issued=len(database.coupons),
+        first_coupon=(first - healed_at).total_seconds() if first else None,
+        toll=report.toll(history, verdicts, healed_ns=healed_ns),
+        verdicts=verdicts,
+    )
 
 
 def _sale(scenario: Scenario) -> Event:

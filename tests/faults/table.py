@@ -16,8 +16,9 @@ COLUMNS: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "lost": lambda row: f"{row['lost']:,}",
     "rejected": lambda row: f"{row['rejected']:,}",
     "over-issued": lambda row: f"{row['over_issued']:,}",
-    "p99 of refusals": lambda row: "—" if row["refusals_p99_ms"] is None else f"{row['refusals_p99_ms']:,} ms",
-    "recovery": lambda row: "—" if row["recovery"] is None else f"{row['recovery']:.1f} s",
+    "p99 of refusals": lambda row: _or_none(row["refusals_p99_ms"], "{:,} ms"),
+    "answered again": lambda row: _or_none(row["recovery"], "{:.1f} s"),
+    "issued again": lambda row: _or_none(row["first_coupon"], "{:.1f} s"),
     "verdict": lambda row: f"broken: {', '.join(row['broken'])}" if row["broken"] else "kept",
 }
 
@@ -42,3 +43,7 @@ class Table:
         """For programs."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.rows, indent=2, ensure_ascii=False) + "\n")
+
+
+def _or_none(value: float | None, form: str) -> str:
+    return "—" if value is None else form.format(value)

@@ -11,8 +11,8 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_every_promise_is_kept(system: System, table: Table, seed: int, name: str) -> None:
+def test_every_promise_is_kept(system: System, table: Table, seed: int, refused_within: float, name: str) -> None:
     with system.telling():
-        played = play(system, SCENARIOS[name], seed=seed)
+        played = play(system, SCENARIOS[name], seed=seed, refused_within=refused_within)
         table.add(played)
         assert played.kept, played.told()

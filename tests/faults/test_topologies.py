@@ -18,14 +18,14 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from coupons.issuing import issue_claims
-from coupons.reconciling import reconcile
 from coupons.stock import keys
 from coupons.stock.client import Client, connect
 from coupons.stock.codes import AdjustCode, LoadCode, ReserveCode
-from coupons.stock.records import HeldClaim, LogEntry
+from coupons.stock.records import HeldClaim
 from coupons.stock.store import StockStore, bulk_store, hot_store
 from events.models import Event
 from tests.factories import make_users
+from tests.faults.stocks import EVENTS, Rush, all_of_log, claim, follows, forget_scripts, put_stocks, reload
 from tests.outages import stock_at
 from tests.sales import assert_sum
 from tests.stock_kit import UnguardedStore, entry, source, window
@@ -33,7 +33,6 @@ from tests.topologies import (
     HOST,
     PRIMARY,
     ClusterOfSix,
-    Node,
     SentinelSet,
     Topology,
     cluster_of_six,
@@ -45,7 +44,6 @@ pytestmark = pytest.mark.faults
 
 Sale = Callable[..., Event]
 
-EVENTS = range(1, 13)  # their slots lie on all three primaries of the cluster
 TIMEOUT = 0.25  # seconds
 
 
@@ -66,24 +64,6 @@ def topology(request: pytest.FixtureRequest) -> Topology:
     """Both, one after the other. The stock is there."""
     found: Topology = request.getfixturevalue(request.param)
     return found
-
-
-def put_stocks(store: StockStore, units: int = 10, **changes: int) -> None:
-    for event_id in EVENTS:
-        code, stock = store.load(event_id, epoch=1, available=units, sequence=0, window=window(**changes), claimants=[])
-        assert (code, stock) == (LoadCode.LOADED, units)
-
-
-def claim(store: StockStore, event_id: int, *users: int, epoch: int = 1) -> list[ReserveCode]:
-    reply = store.reserve(event_id, epoch=epoch, claims=[(user, "") for user in users])
-    return [one.code for one in reply.reservations]
-
-
-def reload(store: StockStore, event_id: int) -> LoadCode:
-    """As the reconciler does where the stock was loaded on another server: a new epoch, behind all numbers given."""
-    sequence = store.snapshot(event_id).sequence
-    code, _ = store.load(event_id, epoch=2, available=1000, sequence=sequence, window=window(), claimants=[])
-    return code
 
 
 # Operations -----------------------------------------------------------------------------------------------------------
@@ -122,9 +102,9 @@ def test_servers_that_have_forgotten_the_scripts_are_told_them_again(topology: T
     store = bulk_store()
     put_stocks(store)
     for user in range(3):
-        _forget_scripts(topology)
+        forget_scripts(topology)
         assert {code for event_id in EVENTS for code in claim(store, event_id, user)} == {ReserveCode.ACCEPTED}
-        _forget_scripts(topology)
+        forget_scripts(topology)
         assert {one.sequence for one in store.snapshots(EVENTS).values()} == {user + 1}
 
 
@@ -137,62 +117,6 @@ def test_an_event_of_a_wrong_type_hides_none_of_the_others(topology: Topology) -
 
 
 # The primary is lost --------------------------------------------------------------------------------------------------
-
-
-class Rush:
-    """Threads that claim through the store of the request path, user after user, until they are told to end."""
-
-    def __init__(self, event: Event, users: list[int], *, threads: int = 4) -> None:
-        self.event_id = event.id
-        self.epoch = event.epoch  # as the catalogue of a process would know it
-        self.accepted: list[tuple[int, int, int]] = []  # user, epoch, sequence
-        self.refused: list[ReserveCode] = []
-        self.unanswered: list[type[Exception]] = []
-        self.longest = 0.0
-        self._users = iter(users)
-        self._ended = threading.Event()
-        self._threads = [threading.Thread(target=self._claim) for _ in range(threads)]
-        self._lock = threading.Lock()
-
-    def _claim(self) -> None:
-        while not self._ended.wait(0.002):
-            with self._lock:
-                user = next(self._users, None)
-            if user is None:
-                return
-            started = time.monotonic()
-            try:
-                reply = hot_store().reserve(self.event_id, epoch=self.epoch, claims=[(user, "")])
-            except RedisError as error:
-                self.unanswered.append(type(error))
-            else:
-                (one,) = reply.reservations
-                if one.code is ReserveCode.ACCEPTED:
-                    self.accepted.append((user, one.epoch, one.sequence))
-                else:
-                    self.refused.append(one.code)
-            self.longest = max(self.longest, time.monotonic() - started)
-
-    def __enter__(self) -> "Rush":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def wait_for_claims(self, number: int) -> None:
-        """Until so many more are accepted."""
-        wanted = len(self.accepted) + number
-        until(lambda: len(self.accepted) >= wanted, f"{number} more claims are accepted")
-
-    def reload(self) -> None:
-        """What the reconciler does, and then the catalogue."""
-        with suppress(RedisError):  # the failover may still be under way: it comes again
-            reconcile(self.event_id, bulk_store())
-        self.epoch = Event.objects.get(pk=self.event_id).epoch
 
 
 def test_claims_come_again_after_the_primary_was_killed(topology: Topology, sale: Sale) -> None:
@@ -219,7 +143,7 @@ def test_claims_come_again_after_the_primary_was_killed(topology: Topology, sale
     assert rush.longest < 3, "nobody waited for the failover"
     store = bulk_store()
     snapshot = store.snapshot(event.id)
-    logged = {entry.user_id for page in _log(store, event.id) for entry in page}
+    logged = {entry.user_id for page in all_of_log(store, event.id) for entry in page}
     lost = [user for user, _, _ in rush.accepted if user not in logged]
     assert len(logged) == snapshot.backlog, "one claim each"
     assert snapshot.stock + snapshot.backlog == event.quantity
@@ -287,7 +211,7 @@ def test_a_planned_failover_of_a_cluster_takes_no_unit_twice(cluster: ClusterOfS
     store = bulk_store()
     put_stocks(store, units=100_000, per_user_limit=100_000)
     old = cluster.primary(7)
-    replica = next(node for node in cluster.nodes if _follows(node, old.port))
+    replica = next(node for node in cluster.nodes if follows(node, old.port))
     replica.client.execute_command("CLUSTER FAILOVER")
     calls = 0
     while (codes := claim(store, 7, 1)) == [ReserveCode.ACCEPTED]:
@@ -484,20 +408,3 @@ def test_a_process_that_starts_beside_a_frozen_node_joins_the_others(cluster: Cl
         frozen.freeze()
         until(claims, "it joins", seconds=10)
         frozen.thaw()
-
-
-def _forget_scripts(topology: Topology) -> None:
-    for node in topology.nodes if isinstance(topology, ClusterOfSix) else topology.servers:
-        node.client.script_flush()
-
-
-def _follows(node: Node, port: int) -> bool:
-    state: Any = node.client.info("replication")
-    return state["role"] == "slave" and int(state["master_port"]) == port
-
-
-def _log(store: StockStore, event_id: int) -> Iterator[list[LogEntry]]:
-    after = None
-    while page := store.read_log(event_id, after=after, count=1000):
-        yield page
-        after = page[-1].entry_id

@@ -227,6 +227,7 @@ _BROKER_TIMEOUTS = {
     "redis": {
         "socket_connect_timeout": 2,
         "socket_timeout": 5,
+        "ack_emulation": False,  # see config.celery
         "health_check_interval": 10,  # a worker cut off without a word is back in half a minute, not in one
     },
     "amqp": {

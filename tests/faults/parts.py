@@ -200,6 +200,8 @@ class Valkey:
     @contextmanager
     def replica(self) -> Iterator["Replica"]:
         """Another Valkey that has heard of everything so far, and goes on listening."""
+        with self.client() as client:
+            client.config_set("repl-diskless-sync-delay", 0)  # to others that may come it need not listen
         replica = Replica(self)
         try:
             yield replica

@@ -16,7 +16,7 @@ class Load:
     """Who comes to a sale, over how many seconds, and what there is for them."""
 
     users: int = 2000
-    coupons: int = 1000
+    coupons: int = 1400
     over: float = 6.0
     double_clicks: int = 100
 
@@ -24,7 +24,7 @@ class Load:
         return f"{self.users:,} users in {self.over:g} s, {self.coupons:,} coupons"
 
 
-# Sold out half-way, so that a fault meets both those who win and those who do not.
+# Sold out after two thirds, so that a fault meets both those who win and those who do not.
 CONTESTED = Load()
 # One each: there is something to drain to the last moment.
 ABUNDANT = Load(coupons=2000)

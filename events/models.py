@@ -59,7 +59,7 @@ class Event(models.Model):
         """Where units are taken from. Both count in the same place in the end: `issued`, in PostgreSQL."""
 
         REDIS = "redis", "Redis"
-        DATABASE = "database", "the database"
+        DATABASE = "database", "database"
 
     title = models.CharField(max_length=200)
     slug = models.SlugField(max_length=80, unique=True)

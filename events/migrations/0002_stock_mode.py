@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='event',
             name='stock_mode',
-            field=models.CharField(choices=[('redis', 'Redis'), ('database', 'the database')], default='redis', editable=False, help_text='Sells from.', max_length=8),
+            field=models.CharField(choices=[('redis', 'Redis'), ('database', 'database')], default='redis', editable=False, help_text='Sells from.', max_length=8),
         ),
         migrations.AddConstraint(
             model_name='event',

@@ -138,9 +138,15 @@ class FailedClaimAdmin(ReadOnlyAdmin):
 class ReconciliationAdmin(ReadOnlyAdmin):
     """Drift between Redis and the database."""
 
-    list_display = ("kind", "event", "expected", "found", "seen_at", "mended_at", "gone_at")
+    list_display = ("kind", "event", "expected", "found", "what_came_of_it", "seen_at", "mended_at", "gone_at")
     list_select_related = ("event",)
     list_filter = ("kind", "event")
+
+    @admin.display(description="What came of it")
+    def what_came_of_it(self, row: Reconciliation) -> str:
+        """The numbers of the record: after a load the units in stock, the epoch, the claims that were lost."""
+        numbers = {name: value for name, value in row.detail.items() if isinstance(value, int)}
+        return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in numbers.items())
 
 
 def _written_out(text: str) -> str:

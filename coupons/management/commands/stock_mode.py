@@ -37,9 +37,8 @@ class Command(BaseCommand):
             raise CommandError(refusal.detail) from refusal
         except DatabaseError as error:
             raise CommandError(f"PostgreSQL cannot be asked: {type(error).__name__}.") from error
-        self.stdout.write(
-            f"{event.title}: sells from {event.get_stock_mode_display()}, epoch {event.epoch}.{_why(event)}"
-        )
+        mode = "the database" if event.stock_mode == Event.StockMode.DATABASE else "Redis"
+        self.stdout.write(f"{event.title}: sells from {mode}, epoch {event.epoch}.{_why(event)}")
 
 
 def _why(event: Event) -> str:

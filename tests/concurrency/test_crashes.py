@@ -24,9 +24,10 @@ from tests.sales import NOBODY, assert_sold_out_exactly, assert_sum, make_due, r
 Sale = Callable[..., Event]
 
 
-def kill_at(point: str, event: Event, *users: int) -> None:
+def kill_at(point: str, work: str, event: Event, *users: int) -> None:
     """Have a process do its work and die at the point; return when the database has noticed, too."""
-    command = [sys.executable, "-m", "tests.concurrency.crashing", point, str(event.id), *map(str, users)]
+    command = [sys.executable, "-m", "tests.concurrency.crashing", "SIGKILL", point, work]
+    command += [str(number) for number in (event.id, *users)]
     ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL, f"it did not come to the point: {ended.stdout}{ended.stderr}"
     with transaction.atomic():
@@ -49,7 +50,7 @@ def test_a_drainer_that_is_killed_leaves_a_sale_that_ends_exactly_right(
 ) -> None:
     event, users = sale(quantity=10), make_users(10)
     reserve(store, event, *users[:7])
-    kill_at(point, event)
+    kill_at(point, "drain", event)
     assert Coupon.objects.count() == written
     assert store.snapshot(event.id).backlog == (4 if point == "after settle" else 7)
     reserve(store, event, *users[7:])
@@ -64,7 +65,7 @@ def test_a_drainer_that_is_killed_leaves_a_sale_that_ends_exactly_right(
 def test_what_reconciling_finds_right_after_a_kill_is_no_drift(sale: Sale, store: StockStore, point: str) -> None:
     event, users = sale(quantity=10), make_users(7)
     reserve(store, event, *users)
-    kill_at(point, event)
+    kill_at(point, "drain", event)
     for _ in range(2):
         assert reconcile(event.id, store) == []
     assert_sum(store, event)
@@ -76,7 +77,7 @@ def test_what_reconciling_finds_right_after_a_kill_is_no_drift(sale: Sale, store
 def test_a_process_killed_before_it_could_answer_has_taken_one_unit_for_good(sale: Sale, store: StockStore) -> None:
     """The reservation and the log entry are one: who asks again gets what the dead process had for them."""
     event, users = sale(quantity=3), make_users(3)
-    kill_at("after reserve", event, users[0])
+    kill_at("after reserve", "claim", event, users[0])
     again = services.claim(event_id=event.id, user_id=users[0], idempotency_key="key")
     assert (again.result, again.claim.id.sequence) == ("repeated", 1)
     reserve(store, event, *users[1:])
@@ -90,7 +91,7 @@ def test_a_drainer_killed_before_it_gave_a_unit_back_has_it_given_back_once(sale
     for _ in range(3):
         issue_claims(event.id, store)
         make_due(event)
-    kill_at("before release", event)
+    kill_at("before release", "drain", event)
     assert FailedClaim.objects.get().status == "rejected"
     assert store.snapshot(event.id).stock == 2
     issue_claims(event.id, store)
@@ -106,7 +107,7 @@ def test_a_publication_killed_after_its_load_is_as_if_it_had_not_been(
     transactional_db: None, store: StockStore
 ) -> None:
     event, users = make_event(quantity=3), make_users(3)
-    kill_at("after the load", event)
+    kill_at("after the load", "publish", event)
     event.refresh_from_db()
     assert (event.status, event.epoch) == ("draft", 0)
     sales.publish(event_id=event.id)

@@ -56,7 +56,9 @@ def issue_claims(event_id: int, store: StockStore, *, batch: int = BATCH) -> int
     """
     issued = 0
     after: str | None = None
-    while True:
+    # Whether the log is empty is asked of Redis: the database does not hear of nudges that come too late, and after an
+    # outage those are tried again by the hundred.
+    while store.backlogs([event_id]).get(event_id) != 0:
         started = time.perf_counter()
         with transaction.atomic():
             if not try_drain_lock(event_id):
@@ -79,6 +81,7 @@ def issue_claims(event_id: int, store: StockStore, *, batch: int = BATCH) -> int
             issued=len(outcome.issued),
             rejected=outcome.rejected,
         )
+    return issued
 
 
 def settle_leftovers(event_id: int, store: StockStore) -> int:

@@ -64,6 +64,15 @@ def test_an_empty_log_is_drained_at_once(sale: Sale, store: StockStore) -> None:
     assert issue_claims(sale().id, store) == 0
 
 
+def test_an_empty_log_is_nothing_to_ask_the_database_about(
+    sale: Sale, store: StockStore, django_assert_num_queries
+) -> None:
+    """After an outage nudges by the hundred are tried again, and one of them has drained it all."""
+    event = sale()
+    with django_assert_num_queries(0):
+        issue_claims(event.id, store)
+
+
 def test_two_events_are_drained_apart(sale: Sale, store: StockStore) -> None:
     one, other, user = sale(), sale(), make_user()
     reserve(store, one, user.pk)

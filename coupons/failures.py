@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import Error as DatabaseError
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from coupons import metrics, rows
@@ -22,8 +23,12 @@ Status = FailedClaim.Status
 
 def of(event_id: int, entries: Sequence[LogEntry]) -> dict[LogEntry, FailedClaim]:
     """The failed claims among the entries."""
+    if not entries:
+        return {}
     wanted = {_name(entry): entry for entry in entries}
-    found = FailedClaim.objects.filter(event_id=event_id, sequence__in={entry.sequence for entry in entries})
+    # One array: to put a thousand parameters together took a tenth of a drain.
+    numbers = RawSQL("SELECT unnest(%s::bigint[])", [[entry.sequence for entry in entries]])
+    found = FailedClaim.objects.filter(event_id=event_id, sequence__in=numbers)
     return {wanted[_name(one)]: one for one in found if _name(one) in wanted}
 
 

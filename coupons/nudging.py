@@ -12,6 +12,8 @@ from celery import current_app
 
 log = structlog.get_logger(__name__)
 
+# Seconds, as long as a sweep's. Of nudges that lived longer, hundreds were tried again when PostgreSQL came back.
+EXPIRES = 5
 TASK = "coupons.tasks.issue_claims"  # by name: the tasks import the services, and those nudge
 
 
@@ -38,7 +40,7 @@ class Nudger:
                 self._changed.wait_for(lambda: self._events)
                 event_id = self._events.pop()
             try:
-                current_app.send_task(TASK, (event_id,), retry=False, expires=60)
+                current_app.send_task(TASK, (event_id,), retry=False, expires=EXPIRES)
             except Exception as error:  # noqa: BLE001 - whatever a broker throws, the sweep makes up for it
                 log.warning("nudge_lost", event_id=event_id, error=type(error).__name__)
 

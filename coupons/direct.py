@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Max, QuerySet
@@ -38,8 +39,6 @@ def slot() -> Iterator[None]:
         raise Unavailable
     try:
         yield
-    except IntegrityError:
-        raise
     except DatabaseError as error:
         raise Unavailable from error
     finally:
@@ -64,8 +63,10 @@ def claim(*, event_id: int, user_id: int, request: str) -> tuple[ClaimView, bool
                 return found, False
             event, held, now = found
             return issued(_issue(event, user_id, request, held, now)), True
-    except IntegrityError as error:
-        raise UnknownUser from error
+    except IntegrityError:
+        if not get_user_model().objects.filter(pk=user_id).exists():
+            raise UnknownUser from None
+        raise
 
 
 def first_answer(*, event_id: int, user_id: int, request: str) -> ClaimView | None:

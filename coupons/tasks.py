@@ -6,6 +6,7 @@ from django.db import InterfaceError, OperationalError
 from redis.exceptions import RedisError
 
 from coupons import issuing, modes, reconciling
+from coupons.standby import standby
 from coupons.stock.store import bulk_store
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,7 @@ def issue_claims(event_id: int) -> None:
 @shared_task
 def sweep() -> None:
     """Every second: see to every event that needs it, whether or not anybody was nudged."""
+    standby.heard()
     try:
         due = reconciling.look(bulk_store())
     except PASSING as error:

@@ -54,6 +54,10 @@ class Broker:
     def client(self) -> Any:
         return Redis(port=self._server.port)
 
+    def has_worker(self) -> bool:
+        """Whether a worker waits for messages."""
+        return any(one["cmd"] == "brpop" for one in self.client.client_list())
+
     @contextmanager
     def hung(self) -> Iterator[None]:
         """It takes connections and never answers."""
@@ -134,6 +138,19 @@ def test_claims_go_on_and_the_sweep_issues_all_once_the_broker_is_back(
         assert web.claim_all(event, users[100:]) == {202}
         os.killpg(web.process.pid, signal.SIGKILL)  # and with it the nudges that it might still have sent
     processes.until(drained(event, store, 300))
+    assert_sold_out_exactly(store, event)
+
+
+@pytest.mark.parametrize("lost", ["hung", "down"])
+def test_a_worker_issues_by_itself_while_the_broker_is_lost_and_no_beat_runs(
+    sale: Sale, store: StockStore, processes: Processes, broker: Broker, lost: str
+) -> None:
+    event, users = sale(quantity=30), make_users(30)
+    processes.start("worker")
+    processes.until(broker.has_worker)
+    with getattr(broker, lost)():
+        reserve(store, event, *users)
+        processes.until(drained(event, store, 30))
     assert_sold_out_exactly(store, event)
 
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 from coupons import failures, metrics, rows
 from coupons.locks import try_drain_lock
 from coupons.models import FailedClaim
-from coupons.stock.records import LogEntry
+from coupons.stock.records import IssuedCoupon, LogEntry
 from coupons.stock.store import StockStore
 from events.models import Event
 
@@ -37,7 +37,7 @@ class NothingLeft(Exception):  # noqa: N818 - the guard's answer, caught where t
 class Outcome:
     """What became of a batch, entry by entry. An entry in none of the lists stays in the log."""
 
-    issued: list[LogEntry] = field(default_factory=list)  # written now
+    issued: dict[LogEntry, IssuedCoupon] = field(default_factory=dict)  # written now
     settled: list[LogEntry] = field(default_factory=list)  # in the database: to be taken out of the log
     released: list[LogEntry] = field(default_factory=list)  # to be undone: their units go back
     surplus: list[LogEntry] = field(default_factory=list)  # to be undone: they never had one
@@ -195,14 +195,18 @@ def _insert(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: d
     written = rows.insert_coupons(event_id, entries, now)
     count_issued(event_id, len(written))
     rows.notify_issued(event_id, written, now)
-    fresh = set(written)
-    issued = [entry for entry in entries if (entry.epoch, entry.sequence) in fresh]
-    rest = [entry for entry in entries if (entry.epoch, entry.sequence) not in fresh]
+    issued, rest = {}, []
+    for entry in entries:
+        code = written.get((entry.epoch, entry.sequence))
+        if code is None:
+            rest.append(entry)
+        else:
+            issued[entry] = IssuedCoupon(code, now)
     known = rows.existing(event_id, rest)  # an earlier run wrote them and did not come to settle them
     refused = [entry for entry in rest if entry not in known]
     failures.reject(event_id, refused, Reason.ALREADY_CLAIMED)
     # Last, so that a batch that is rolled back leaves no trace in the outcome.
-    outcome.issued += issued
+    outcome.issued |= issued
     outcome.settled += [*issued, *known]
     outcome.released += refused
     return len(written)
@@ -224,13 +228,14 @@ def _settle(
     *,
     move_watermark: bool = True,
 ) -> None:
-    """After the commit: out of the log with what the database has."""
+    """After the commit: out of the log with what the database has, and let those who wait be told."""
     last = entries[-1]
     store.settle(
         event_id,
         epoch=last.epoch,
         drained=last.sequence if move_watermark else 0,
         entries=[entry.entry_id for entry in outcome.settled],
+        issued=outcome.issued.items(),
     )
     store.release(event_id, outcome.released)
     store.release(event_id, outcome.surplus, unit=False)

@@ -24,6 +24,11 @@ class ClaimId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.event_id}-{self.epoch}-{self.sequence}"
 
+    @property
+    def entry_id(self) -> str:
+        """The name of its entry in the event's claim log."""
+        return f"{self.epoch}-{self.sequence}"
+
     @classmethod
     def parse(cls, text: str) -> "ClaimId | None":
         """Read a claim's name; None when it cannot be one."""

@@ -1,6 +1,6 @@
 """The rows of a batch, written in one statement each: a thousand coupons cost little more than one."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ FROM unnest(
 ) WITH ORDINALITY AS claim (user_id, ordinal, code, epoch, sequence, request, claimed_at, place)
 ORDER BY claim.place
 ON CONFLICT (event_id, user_id, ordinal) DO NOTHING
-RETURNING epoch, sequence
+RETURNING epoch, sequence, code
 """
 # The conflict target is named: a bare DO NOTHING would also hide a collision of codes or of sequence numbers.
 
@@ -79,8 +79,8 @@ ON CONFLICT (key) DO NOTHING
 # A user who is gone is not told.
 
 
-def insert_coupons(event_id: int, entries: Sequence[LogEntry], now: datetime) -> list[Claim]:
-    """Write a coupon for each entry whose user does not have it; the claims that were written."""
+def insert_coupons(event_id: int, entries: Sequence[LogEntry], now: datetime) -> dict[Claim, str]:
+    """Write a coupon for each entry whose user does not have it; the claims that were written, with their codes."""
     with connection.cursor() as cursor:
         cursor.execute(
             INSERT_COUPONS,
@@ -91,8 +91,7 @@ def insert_coupons(event_id: int, entries: Sequence[LogEntry], now: datetime) ->
                 **_claims(entries),
             },
         )
-        written: list[Claim] = cursor.fetchall()
-        return written
+        return {(epoch, sequence): code for epoch, sequence, code in cursor.fetchall()}
 
 
 def existing(event_id: int, entries: Sequence[LogEntry]) -> set[LogEntry]:
@@ -108,7 +107,7 @@ def existing(event_id: int, entries: Sequence[LogEntry]) -> set[LogEntry]:
         return {entries[place - 1] for (place,) in cursor.fetchall()}
 
 
-def notify_issued(event_id: int, claims: Sequence[Claim], now: datetime) -> None:
+def notify_issued(event_id: int, claims: Collection[Claim], now: datetime) -> None:
     """Write the notification of each coupon."""
     if claims:
         with connection.cursor() as cursor:

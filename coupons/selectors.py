@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from coupons.errors import ClaimNotFound
 from coupons.models import ClaimId, Coupon, FailedClaim
-from coupons.stock.records import HeldClaim, instant
+from coupons.stock.records import HeldClaim, IssuedCoupon, Standing, instant
 from coupons.stock.store import hot_store
 from events.catalogue import KnownEvent, catalogue
 from events.errors import EventNotFound, Unavailable
@@ -42,7 +42,7 @@ class ClaimView:
 
 
 def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:
-    """One claim of the user. A pending one costs one round trip to Redis and no query.
+    """One claim of the user. It costs one round trip to Redis, and no query while it is pending or was issued just now.
 
     A claim of an older load that nobody knows any more was lost with the Redis that had it, and is told as rejected.
     Raises `ClaimNotFound` for a claim that is unknown or another's, `Unavailable` where that cannot be told.
@@ -50,8 +50,10 @@ def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:
     name, event = ClaimId.parse(claim_id), catalogue.get(event_id)
     if name is None or event is None or name.event_id != event_id or str(name) != claim_id:
         raise ClaimNotFound
-    held, epoch, drained = _held(event_id, user_id)
+    held, epoch, drained, coupon = _standing(event_id, user_id, name)
     mine = next((one for one in held or () if (one.epoch, one.sequence) == (name.epoch, name.sequence)), None)
+    if mine is not None and coupon is not None:
+        return issued(_noted(event, user_id, mine, coupon))
     if mine is not None and mine.epoch == epoch and mine.sequence > drained:
         return pending(event_id, mine)
     found = _in_database(event_id, user_id, epoch=name.epoch, sequence=name.sequence)
@@ -74,7 +76,7 @@ def claims_of(*, event_id: int, user_id: int) -> list[ClaimView]:
     event = catalogue.get(event_id)
     if event is None:
         raise EventNotFound
-    held, _, _ = _held(event_id, user_id)
+    held, *_ = _standing(event_id, user_id)
     if held is None and not event.sells_from_database:
         raise Unavailable
     views = {view.id: view for view in _in_database(event_id, user_id)}
@@ -88,12 +90,29 @@ def coupons_of(user_id: int) -> QuerySet[Coupon]:
     return Coupon.objects.filter(user_id=user_id).select_related("event")
 
 
-def _held(event_id: int, user_id: int) -> tuple[list[HeldClaim] | None, int, int]:
-    """As `StockStore.held_by`; None for the claims where Redis cannot be asked."""
+def _standing(
+    event_id: int, user_id: int, name: ClaimId | None = None
+) -> Standing | tuple[None, Literal[0], Literal[0], None]:
+    """As `StockStore.standing`; None for the claims where Redis cannot be asked."""
     try:
-        return hot_store().held_by(event_id, user_id)
+        return hot_store().standing(event_id, user_id, name.entry_id if name else None)
     except RedisError:
-        return None, 0, 0
+        return None, 0, 0, None
+
+
+def _noted(event: KnownEvent, user_id: int, held: HeldClaim, coupon: IssuedCoupon) -> Coupon:
+    """A coupon as the database has it, as far as its owner sees it; put together without asking there."""
+    return Coupon(
+        event=Event(id=event.id, title=event.title, benefit=event.benefit),
+        user_id=user_id,
+        ordinal=held.ordinal,
+        code=coupon.code,
+        epoch=held.epoch,
+        sequence=held.sequence,
+        request=held.request,
+        claimed_at=instant(held.claimed_ms),
+        issued_at=coupon.issued_at,
+    )
 
 
 def _is_over(event: KnownEvent) -> bool:
@@ -105,7 +124,7 @@ def _is_known(name: ClaimId) -> bool:
     named = {"event_id": name.event_id, "epoch": name.epoch, "sequence": name.sequence}
     if Coupon.objects.filter(**named).exists() or FailedClaim.objects.filter(**named).exists():
         return True
-    return bool(hot_store().in_log(name.event_id, [f"{name.epoch}-{name.sequence}"]))
+    return bool(hot_store().in_log(name.event_id, [name.entry_id]))
 
 
 def issued(coupon: Coupon) -> ClaimView:

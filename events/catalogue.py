@@ -22,7 +22,19 @@ from events.models import Event, Phase, phase_at
 
 log = structlog.get_logger(__name__)
 
-FIELDS = ("id", "epoch", "status", "opens_at", "closes_at", "quantity", "issued", "stock_mode", "redis_lost_after")
+FIELDS = (
+    "id",
+    "title",
+    "benefit",
+    "epoch",
+    "status",
+    "opens_at",
+    "closes_at",
+    "quantity",
+    "issued",
+    "stock_mode",
+    "redis_lost_after",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,8 @@ class KnownEvent:
     """What a process knows of an event without asking anybody. `remaining` is None where the stock is unknown."""
 
     id: int
+    title: str
+    benefit: str
     epoch: int
     status: str
     opens_at: datetime

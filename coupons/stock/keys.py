@@ -8,11 +8,14 @@ All keys of an event share one hash tag, so that they live in one slot of a Redi
 | `sc:{7}:claimants` | hash | user → the claims the user holds | likewise |
 | `sc:{7}:log` | stream | the claim log: accepted, not yet in the database | likewise |
 | `sc:{7}:loading:<token>` | hash | the claimants of a load under way | renamed by `load.lua`, or after an hour |
+| `sc:{7}:issued:<minute>` | hash | claim:user → the coupon: what was issued in that minute | two minutes later |
 | `sc:{7}:bucket:42` | string | the token bucket of a user | as soon as it is full again |
 """
 
 LOADING_TTL = 3600  # seconds
 RETIRED_TTL = 7 * 86400  # seconds
+MINUTE = 60  # seconds
+ISSUED_TTL = 2 * MINUTE  # it is read in its own minute and in the one after
 
 
 def state(event_id: int) -> str:
@@ -33,6 +36,11 @@ def log(event_id: int) -> str:
 def loading(event_id: int, token: str) -> str:
     """The claimants of a load that is not finished. Each load has its own: one that hung may wake up in the next."""
     return f"sc:{{{event_id}}}:loading:{token}"
+
+
+def issued(event_id: int, minute: int) -> str:
+    """The coupons issued in a minute, counted from 1970 by the clock of the process that issues or asks."""
+    return f"sc:{{{event_id}}}:issued:{minute}"
 
 
 def bucket(event_id: int, user_id: int) -> str:

@@ -1,9 +1,12 @@
 """The values that the stock's scripts take and give."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from coupons.stock.codes import ReserveCode
+
+_EPOCH, _MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 
 
 def instant(milliseconds: int) -> datetime:
@@ -67,6 +70,32 @@ class LogEntry:
     def held(self) -> HeldClaim:
         """The claim as its owner's entry in the claimants hash has it."""
         return HeldClaim(self.ordinal, self.epoch, self.sequence, self.claimed_ms, self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCoupon:
+    """What a claim was issued as: all of a coupon that neither the claim nor the event tells."""
+
+    code: str
+    issued_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.code}.{(self.issued_at - _EPOCH) // _MICROSECOND}"
+
+    @classmethod
+    def parse(cls, text: str) -> "IssuedCoupon":
+        """Read it as Redis has it, to the microsecond that the database has."""
+        code, microseconds = text.split(".")
+        return cls(code, _EPOCH + int(microseconds) * _MICROSECOND)
+
+
+class Standing(NamedTuple):
+    """What Redis knows of a user's claims. `epoch` and `drained` are 0 where no stock is loaded."""
+
+    held: list[HeldClaim]
+    epoch: int
+    drained: int  # the watermark
+    coupon: IssuedCoupon | None = None  # of the one claim that was asked for, where it was issued just now
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Errors of Redis (`redis.exceptions.RedisError`) pass through: what they mean is 
 """
 
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 from importlib import resources
@@ -19,7 +20,16 @@ from coupons.stock import keys
 from coupons.stock.breaker import Breaker, BreakerOpen
 from coupons.stock.client import Client, connect
 from coupons.stock.codes import AdjustCode, LoadCode
-from coupons.stock.records import HeldClaim, LogEntry, Reply, Reservation, Snapshot, Window
+from coupons.stock.records import (
+    HeldClaim,
+    IssuedCoupon,
+    LogEntry,
+    Reply,
+    Reservation,
+    Snapshot,
+    Standing,
+    Window,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -86,10 +96,28 @@ class StockStore:
         now_ms, stock, drained, nudge, *answers = answer
         return Reply(now_ms, stock, drained, bool(nudge), [Reservation.parse(one) for one in answers])
 
-    def settle(self, event_id: int, *, epoch: int, drained: int, entries: Iterable[str]) -> int:
-        """Take drained entries out of the claim log; the number that were still there."""
+    def settle(
+        self,
+        event_id: int,
+        *,
+        epoch: int,
+        drained: int,
+        entries: Iterable[str],
+        issued: Iterable[tuple[LogEntry, IssuedCoupon]] = (),
+    ) -> int:
+        """Take drained entries out of the claim log; the number that were still there.
+
+        `issued` are those among them that were written just now: for a minute at least their owners are told so from
+        here (`standing`).
+        """
         state, _, log = self._keys(event_id)
-        return int(self._settle(keys=[state, log], args=[epoch, drained, *entries]))
+        noted = [part for entry, one in issued for part in (_noted(entry.entry_id, entry.user_id), str(one))]
+        return int(
+            self._settle(
+                keys=[state, log, keys.issued(event_id, _minute())],
+                args=[epoch, drained, keys.ISSUED_TTL, len(noted), *noted, *entries],
+            )
+        )
 
     def release(self, event_id: int, entries: Iterable[LogEntry], *, unit: bool = True) -> int:
         """Undo claims, and give their units back unless they never had one; how many were still in the log."""
@@ -208,12 +236,22 @@ class StockStore:
 
     def held_by(self, event_id: int, user_id: int) -> tuple[list[HeldClaim], int, int]:
         """A user's claims, and the loaded epoch and its watermark (0, 0: none loaded). One round trip."""
+        held, epoch, drained, _ = self.standing(event_id, user_id)
+        return held, epoch, drained
+
+    def standing(self, event_id: int, user_id: int, entry_id: str | None = None) -> Standing:
+        """A user's claims, and the coupon of the one that is asked for if it was issued just now. One round trip."""
         pipe = self.client.pipeline(transaction=False)
         # The claims first: a watermark read later can only be further on.
         pipe.hget(keys.claimants(event_id), str(user_id))
         pipe.hmget(keys.state(event_id), ["epoch", "drained"])
-        text, (epoch, drained) = pipe.execute()
-        return HeldClaim.parse_all(text), int(epoch or 0), int(drained or 0)
+        if entry_id:
+            now = _minute()
+            for minute in (now, now - 1):
+                pipe.hget(keys.issued(event_id, minute), _noted(entry_id, user_id))
+        text, (epoch, drained), *noted = pipe.execute()
+        coupon = next((IssuedCoupon.parse(one) for one in noted if one), None)
+        return Standing(HeldClaim.parse_all(text), int(epoch or 0), int(drained or 0), coupon)
 
     def held_by_each(self, event_id: int, user_ids: Sequence[int]) -> dict[int, list[HeldClaim]]:
         """The claims of each of the users, in one round trip."""
@@ -249,6 +287,15 @@ def _readable(event_ids: Sequence[int], answers: Sequence[Any]) -> Iterator[tupl
             yield event_id, answer
 
 
+def _minute() -> int:
+    return int(time.time() // keys.MINUTE)
+
+
+def _noted(entry_id: str, user_id: int) -> str:
+    """An issued claim as it is noted. With the user: whoever is taken for a holder of another's claim finds nothing."""
+    return f"{entry_id}:{user_id}"
+
+
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, CHUNK)):
@@ -262,8 +309,8 @@ class StockNotAsked(BreakerOpen, RedisError):  # noqa: N818 - as `BreakerOpen`
 class HotStore(StockStore):
     """The store of the request path: behind circuit breakers, so that a Redis that hangs is not waited for each time.
 
-    One breaker a process; on a cluster one an event, for its nodes go one by one. Both methods raise `StockNotAsked`
-    while it is open.
+    One breaker a process; on a cluster one an event, for its nodes go one by one. `reserve`, `standing` and `held_by`
+    raise `StockNotAsked` while it is open.
     """
 
     def __init__(self, client: Client) -> None:
@@ -275,10 +322,10 @@ class HotStore(StockStore):
         with self.breaker(event_id):
             return super().reserve(event_id, epoch=epoch, claims=claims)
 
-    def held_by(self, event_id: int, user_id: int) -> tuple[list[HeldClaim], int, int]:
-        """As `StockStore.held_by`."""
+    def standing(self, event_id: int, user_id: int, entry_id: str | None = None) -> Standing:
+        """As `StockStore.standing`."""
         with self.breaker(event_id):
-            return super().held_by(event_id, user_id)
+            return super().standing(event_id, user_id, entry_id)
 
     def breaker(self, event_id: int) -> Breaker:
         """The breaker that the event's calls go through."""

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from coupons.codes import new_code
 from coupons.stock import keys
-from coupons.stock.records import Window, instant, milliseconds
+from coupons.stock.records import IssuedCoupon, Window, instant, milliseconds
 from coupons.stock.store import StockStore
 
 pytestmark = pytest.mark.benchmark
@@ -29,8 +31,14 @@ def _claim(store: StockStore, event_id: int, first: int, number: int) -> None:
 
 def _settle(store: StockStore, event_id: int) -> None:
     while entries := store.read_log(event_id, count=1000):
-        last = entries[-1].sequence
-        store.settle(event_id, epoch=1, drained=last, entries=[entry.entry_id for entry in entries])
+        now = timezone.now()
+        store.settle(
+            event_id,
+            epoch=1,
+            drained=entries[-1].sequence,
+            entries=[entry.entry_id for entry in entries],
+            issued=[(entry, IssuedCoupon(new_code(), now)) for entry in entries],
+        )
 
 
 def test_a_settled_claimant_takes_at_most_200_bytes(store: StockStore, report: Callable[..., None]) -> None:
@@ -38,8 +46,18 @@ def test_a_settled_claimant_takes_at_most_200_bytes(store: StockStore, report: C
     _open(store, 1, claimants)
     _claim(store, 1, 1_000_000, claimants)
     _settle(store, 1)
-    used = sum(int(store.client.memory_usage(key, samples=0) or 0) for key in (keys.claimants(1), keys.log(1)))
-    report({"claimants": claimants, "bytes a claimant": round(used / claimants, 1), "asked for": "≤ 200"})
+    lasting, passing = (
+        sum(int(store.client.memory_usage(key, samples=0) or 0) for key in names) / claimants
+        for names in ((keys.claimants(1), keys.log(1)), store.client.scan_iter("sc:{1}:issued:*"))
+    )
+    report(
+        {
+            "claimants": claimants,
+            "bytes a claimant": round(lasting, 1),
+            "for two minutes after the issue": round(lasting + passing, 1),
+            "asked for": "≤ 200",
+        }
+    )
 
 
 def test_a_claim_costs_the_same_with_a_thousand_and_a_million_claimants(

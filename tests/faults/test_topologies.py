@@ -21,7 +21,7 @@ from coupons.issuing import issue_claims
 from coupons.stock import keys
 from coupons.stock.client import Client, connect
 from coupons.stock.codes import AdjustCode, LoadCode, ReserveCode
-from coupons.stock.records import HeldClaim
+from coupons.stock.records import HeldClaim, IssuedCoupon, instant
 from coupons.stock.store import StockStore, bulk_store, hot_store
 from events.models import Event
 from tests.factories import make_users
@@ -76,7 +76,9 @@ def test_every_operation_of_the_stock_works(topology: Topology) -> None:
         assert claim(store, event_id, 1, 2, 3) == [ReserveCode.ACCEPTED] * 3
         assert claim(store, event_id, 1) == [ReserveCode.ALREADY_CLAIMED]
         assert [entry.user_id for entry in store.read_log(event_id, after="1-1", count=9)] == [2, 3]
-        assert store.settle(event_id, epoch=1, drained=1, entries=["1-1"]) == 1
+        coupon = IssuedCoupon("A-CODE", instant(1_795_234_234_123))
+        assert store.settle(event_id, epoch=1, drained=1, entries=["1-1"], issued=[(entry(1, 1), coupon)]) == 1
+        assert store.standing(event_id, 1, "1-1").coupon == coupon
         assert store.release(event_id, [entry(2, 2)]) == 1
         assert store.adjust(event_id, epoch=1, delta=5) == (AdjustCode.ADJUSTED, 13)
         assert store.in_log(event_id, ["1-2", "1-3"]) == {"1-3"}

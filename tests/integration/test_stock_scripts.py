@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 
 from coupons.stock import keys
 from coupons.stock.codes import AdjustCode, LoadCode, ReserveCode
-from coupons.stock.records import HeldClaim
+from coupons.stock.records import HeldClaim, IssuedCoupon, instant
 from coupons.stock.store import StockStore
 from tests.stock_kit import EVENT, FAR_FUTURE, entry, everything, put_stock, window
 
@@ -139,6 +139,65 @@ def test_the_watermark_is_that_of_the_loaded_epoch_only(store: StockStore) -> No
     store.load(EVENT, epoch=2, available=10, sequence=2, window=window(), claimants=[])
     assert store.settle(EVENT, epoch=1, drained=2, entries=["1-1", "1-2"]) == 2
     assert store.snapshot(EVENT).drained == 0
+
+
+ISSUED = [(entry(1, ALICE), IssuedCoupon("A-CODE", instant(1_795_234_234_123)))]
+
+
+def issued_key(store: StockStore) -> str:
+    """The one hash of issued coupons that there is."""
+    (key,) = store.client.scan_iter(keys.issued(EVENT, 0).removesuffix("0") + "*")
+    return str(key)
+
+
+def test_what_was_issued_is_told_to_its_owner_and_to_nobody_else(store: StockStore) -> None:
+    put_stock(store, 10)
+    claim(store, ALICE, BOB)
+    assert store.standing(EVENT, ALICE, "1-1").coupon is None
+    assert store.settle(EVENT, epoch=1, drained=1, entries=["1-1"], issued=ISSUED) == 1
+    alice = store.standing(EVENT, ALICE, "1-1")
+    assert ([one.sequence for one in alice.held], alice.drained, alice.coupon) == ([1], 1, ISSUED[0][1])
+    assert store.standing(EVENT, ALICE, "1-2").coupon is None
+    assert store.standing(EVENT, BOB, "1-1").coupon is None
+    assert store.standing(EVENT, ALICE).coupon is None
+
+
+def test_what_was_issued_is_kept_for_two_minutes_from_the_first_of_its_minute(store: StockStore) -> None:
+    put_stock(store, 10)
+    store.settle(EVENT, epoch=1, drained=1, entries=["1-1"], issued=ISSUED)
+    key = issued_key(store)
+    assert 0 < store.client.ttl(key) <= 120
+    store.client.expire(key, 60)
+    store.settle(EVENT, epoch=1, drained=1, entries=["1-2"], issued=[(entry(2, BOB), ISSUED[0][1])])
+    assert 0 < store.client.ttl(issued_key(store)) <= 60
+    assert store.client.hlen(key) == 2
+
+
+def test_a_full_memory_does_not_keep_the_log_from_being_settled(store: StockStore) -> None:
+    put_stock(store, 10)
+    claim(store, ALICE)
+    store.client.config_set("maxmemory", 1)
+    try:
+        assert store.settle(EVENT, epoch=1, drained=1, entries=["1-1"], issued=ISSUED) == 1
+    finally:
+        store.client.config_set("maxmemory", 0)
+    assert store.snapshot(EVENT).backlog == 0
+
+
+def test_issued_coupons_of_a_wrong_type_are_an_error_that_changes_nothing_and_settling_goes_on_without(
+    store: StockStore,
+) -> None:
+    put_stock(store, 10)
+    claim(store, ALICE)
+    store.settle(EVENT, epoch=1, drained=0, entries=[], issued=ISSUED)
+    key = issued_key(store)
+    store.client.delete(key)
+    store.client.rpush(key, "not what it should be")
+    before = everything(store.client)
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        store.settle(EVENT, epoch=1, drained=1, entries=["1-1"], issued=ISSUED)
+    assert everything(store.client) == before
+    assert store.settle(EVENT, epoch=1, drained=1, entries=["1-1"]) == 1
 
 
 def test_settling_without_a_stock_still_empties_the_log(store: StockStore) -> None:

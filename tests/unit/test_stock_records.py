@@ -1,12 +1,15 @@
 """How claims are written in Redis, and read again."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coupons.codes import new_code
 from coupons.models import ClaimId
 from coupons.stock.codes import ReserveCode
-from coupons.stock.records import HeldClaim, LogEntry, Reservation, Snapshot, instant, milliseconds
+from coupons.stock.records import HeldClaim, IssuedCoupon, LogEntry, Reservation, Snapshot, instant, milliseconds
 
 BIG = st.integers(min_value=1, max_value=2**53)
 REQUESTS = st.text(alphabet="abcXYZ019-_", max_size=11)
@@ -26,6 +29,12 @@ def test_a_user_who_holds_nothing_has_no_entry() -> None:
 @given(st.integers(0, 4_000_000_000_000))
 def test_a_moment_of_the_server_survives_the_way_through_the_database(ms: int) -> None:
     assert milliseconds(instant(ms)) == ms
+
+
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - naive bounds
+def test_an_issued_coupon_is_read_as_it_was_written_to_the_microsecond(moment: datetime) -> None:
+    coupon = IssuedCoupon(new_code(), moment)
+    assert IssuedCoupon.parse(str(coupon)) == coupon
 
 
 def test_a_log_entry_knows_its_name() -> None:

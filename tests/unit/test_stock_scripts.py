@@ -96,9 +96,16 @@ def test_the_header_of_reserve_lists_a_bucket_for_each_claim() -> None:
     assert "#KEYS - 3" in one.code
 
 
+AN_ISSUED = keys.issued(7, 0).removesuffix("0") + "<minute>"
+
+
 def key_of(name: str) -> str:
     """The key of event 7 that a header calls so."""
-    return keys.loading(7, "<token>") if name == "loading" else str(getattr(keys, name)(7))
+    if name == "loading":
+        return keys.loading(7, "<token>")
+    if name == "issued":
+        return AN_ISSUED
+    return str(getattr(keys, name)(7))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -150,6 +157,7 @@ def test_all_keys_of_an_event_share_its_hash_tag() -> None:
         keys.claimants(7),
         keys.log(7),
         keys.loading(7, "<token>"),
+        keys.issued(7, 29_920_570),
         keys.bucket(7, 42),
     ]
     assert all(name.startswith("sc:{7}:") and name.count("{") == 1 for name in names)
@@ -158,5 +166,6 @@ def test_all_keys_of_an_event_share_its_hash_tag() -> None:
 
 def test_the_table_of_the_key_file_lists_every_key() -> None:
     table = keys.__doc__ or ""
-    for name in (keys.state(7), keys.claimants(7), keys.log(7), keys.loading(7, "<token>"), keys.bucket(7, 42)):
+    names = [keys.state(7), keys.claimants(7), keys.log(7), keys.loading(7, "<token>"), AN_ISSUED, keys.bucket(7, 42)]
+    for name in names:
         assert f"`{name}`" in table

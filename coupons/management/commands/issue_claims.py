@@ -14,7 +14,7 @@ from coupons import issuing, reconciling
 from coupons.locks import is_free
 from coupons.management.words import first_line
 from coupons.stock.client import Client
-from coupons.stock.records import LogEntry
+from coupons.stock.records import IssuedCoupon, LogEntry
 from coupons.stock.store import StockStore, bulk_store
 from events.models import Event
 
@@ -85,9 +85,17 @@ class CountingStore(StockStore):
         super().__init__(client)
         self._tell = tell
 
-    def settle(self, event_id: int, *, epoch: int, drained: int, entries: Iterable[str]) -> int:
+    def settle(
+        self,
+        event_id: int,
+        *,
+        epoch: int,
+        drained: int,
+        entries: Iterable[str],
+        issued: Iterable[tuple[LogEntry, IssuedCoupon]] = (),
+    ) -> int:
         """Take drained entries out of the claim log; the number that were still there."""
-        settled = super().settle(event_id, epoch=epoch, drained=drained, entries=entries)
+        settled = super().settle(event_id, epoch=epoch, drained=drained, entries=entries, issued=issued)
         self._tell(settled)
         return settled
 

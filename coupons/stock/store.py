@@ -150,8 +150,8 @@ class StockStore:
         return LoadCode(code), stock
 
     def unload(self, event_id: int) -> None:
-        """Take the stock down: claims find nothing loaded. The claim log and the claimants stay."""
-        self.client.delete(keys.state(event_id))
+        """Take the stock down: claims find nothing loaded, and polls ask the database. Log and claimants stay."""
+        self.client.delete(keys.state(event_id), *_issued_lately(event_id))
 
     def retire(self, event_id: int) -> None:
         """Let the keys of a closed and drained event go after a while."""
@@ -246,9 +246,8 @@ class StockStore:
         pipe.hget(keys.claimants(event_id), str(user_id))
         pipe.hmget(keys.state(event_id), ["epoch", "drained"])
         if entry_id:
-            now = _minute()
-            for minute in (now, now - 1):
-                pipe.hget(keys.issued(event_id, minute), _noted(entry_id, user_id))
+            for key in _issued_lately(event_id):
+                pipe.hget(key, _noted(entry_id, user_id))
         text, (epoch, drained), *noted = pipe.execute()
         coupon = next((IssuedCoupon.parse(one) for one in noted if one), None)
         return Standing(HeldClaim.parse_all(text), int(epoch or 0), int(drained or 0), coupon)
@@ -289,6 +288,12 @@ def _readable(event_ids: Sequence[int], answers: Sequence[Any]) -> Iterator[tupl
 
 def _minute() -> int:
     return int(time.time() // keys.MINUTE)
+
+
+def _issued_lately(event_id: int) -> list[str]:
+    """The keys of this minute and of the one before."""
+    now = _minute()
+    return [keys.issued(event_id, minute) for minute in (now, now - 1)]
 
 
 def _noted(entry_id: str, user_id: int) -> str:

@@ -12,6 +12,7 @@ from django.test import Client
 
 from coupons import issuing
 from coupons.models import Coupon, FailedClaim
+from coupons.reconciling import reconcile
 from coupons.stock import keys
 from coupons.stock import store as stores
 from coupons.stock.records import IssuedCoupon
@@ -181,6 +182,16 @@ def test_after_redis_was_lost_the_database_is_asked(sale: Sale, caller: Caller, 
     place = caller.claim(event.id)["Location"]
     issuing.issue_claims(event.id, store)
     lose(store)
+    assert caller.get(place).json()["status"] == "issued"
+
+
+def test_after_a_load_the_database_is_asked(sale: Sale, caller: Caller, store: StockStore) -> None:
+    event = sale()
+    place = caller.claim(event.id)["Location"]
+    issuing.issue_claims(event.id, store)
+    store.unload(event.id)
+    reconcile(event.id, store)
+    assert noted(store) == {}, "a load is there because one of the two had lost something"
     assert caller.get(place).json()["status"] == "issued"
 
 

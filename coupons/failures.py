@@ -9,6 +9,7 @@ from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from coupons import metrics, rows
+from coupons.locks import PAGE
 from coupons.models import ClaimId, FailedClaim
 from coupons.stock.records import LogEntry, instant
 
@@ -72,7 +73,7 @@ def reject(event_id: int, entries: Sequence[LogEntry], reason: FailedClaim.Reaso
 def reject_lost(event_id: int, logged: Set[LogEntry]) -> int:
     """End the claims that were to be tried again and are not in the claim log any more: nobody would try them."""
     retrying = FailedClaim.objects.filter(event_id=event_id, status=Status.RETRYING)
-    lost = [failed.entry for failed in retrying if failed.entry not in logged]
+    lost = [failed.entry for failed in retrying.iterator(chunk_size=PAGE) if failed.entry not in logged]
     reject(event_id, lost, Reason.LOST)
     return len(lost)
 

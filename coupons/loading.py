@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
 
 from django.db.models import Max
 
 from coupons import claimants, failures
 from coupons.issuing import settle_leftovers
+from coupons.locks import PAGE
 from coupons.models import Coupon, FailedClaim
 from coupons.stock.codes import LoadCode
 from coupons.stock.records import HeldClaim, LogEntry, Window, milliseconds
 from coupons.stock.store import StockStore
 from events.models import Event
-
-LOG_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,7 @@ def load(event: Event, store: StockStore) -> Loaded:
     store.unload(event.id)
     settle_leftovers(event.id, store)
     logged = set(_logged(event.id, store))
-    ghosts = [one.entry for one in claimants.ghosts(event.id, store)]
-    failed = failures.of(event.id, ghosts)
-    lost = [entry for entry in ghosts if entry not in failed]
-    failures.reject(event.id, lost, FailedClaim.Reason.LOST)
-    untried = failures.reject_lost(event.id, logged)
+    lost = _reject_ghosts(event.id, store) + failures.reject_lost(event.id, logged)
     event.epoch += 1
     event.save(update_fields=["epoch", "status", "stock_mode", "fell_back_at", "updated_at"])
     code, stock = store.load(
@@ -65,7 +60,7 @@ def load(event: Event, store: StockStore) -> Loaded:
     )
     if code is not LoadCode.LOADED:
         raise RuntimeError(f"event {event.id}: epoch {event.epoch} was in Redis before it was loaded")
-    return Loaded(stock, len(lost) + untried)
+    return Loaded(stock, lost)
 
 
 def highest_sequence(event_id: int) -> int:
@@ -77,9 +72,21 @@ def highest_sequence(event_id: int) -> int:
     return max(numbers)
 
 
+def _reject_ghosts(event_id: int, store: StockStore) -> int:
+    """End the claims that only their claimants' entries tell of, and tell their owners; how many they were."""
+    number = 0
+    ghosts = (one.entry for one in claimants.ghosts(event_id, store))
+    while page := list(islice(ghosts, PAGE)):
+        failed = failures.of(event_id, page)
+        lost = [entry for entry in page if entry not in failed]
+        failures.reject(event_id, lost, FailedClaim.Reason.LOST)
+        number += len(lost)
+    return number
+
+
 def _logged(event_id: int, store: StockStore) -> Iterator[LogEntry]:
     after = None
-    while entries := store.read_log(event_id, after=after, count=LOG_PAGE):
+    while entries := store.read_log(event_id, after=after, count=PAGE):
         yield from entries
         after = entries[-1].entry_id
 
@@ -92,7 +99,7 @@ def _held(event_id: int, logged: set[LogEntry]) -> Iterator[tuple[int, list[Held
     waiting: dict[int, list[HeldClaim]] = {}
     for entry in logged:
         waiting.setdefault(entry.user_id, []).append(entry.held)
-    coupons = Coupon.objects.filter(event_id=event_id).order_by("user_id", "ordinal").iterator(chunk_size=LOG_PAGE)
+    coupons = Coupon.objects.filter(event_id=event_id).order_by("user_id", "ordinal").iterator(chunk_size=PAGE)
     for user_id, issued in groupby(coupons, key=attrgetter("user_id")):
         yield user_id, _in_order([one.entry.held for one in issued] + waiting.pop(user_id, []))
     for user_id, held in waiting.items():

@@ -13,6 +13,9 @@ from events.models import Event
 
 # Keeps our keys apart from any other advisory lock in the same database.
 NAMESPACE = 0x5EC0 << 48
+# Rows that one answer under the lock may have. PostgreSQL counts a session that it still sends to as busy, so a process
+# that is stopped meanwhile keeps the lock past its time-out. A thousand coupons fit the socket's buffer, two did not.
+PAGE = 500
 
 
 def take_drain_lock(event_id: int) -> None:

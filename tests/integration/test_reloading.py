@@ -7,7 +7,7 @@ from unittest.mock import patch
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from coupons import issuing, loading, reconciling
+from coupons import failures, issuing, loading, reconciling
 from coupons.locks import locked_event
 from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.reconciling import look, reconcile, reconcile_all
@@ -16,6 +16,7 @@ from coupons.stock.codes import ReserveCode
 from coupons.stock.store import StockStore
 from events import services as sales
 from events.models import Event
+from notifications.models import Notification
 from tests.factories import make_event, make_user, make_users
 from tests.sales import (
     NOBODY,
@@ -155,6 +156,21 @@ def test_a_claim_to_be_tried_again_lives_through_a_load_that_finds_its_log_entry
     reconcile(event.id, store)
     assert FailedClaim.objects.get().status == "retrying"
     assert store.snapshot(event.id).backlog == 1
+    assert_sum(store, event)
+
+
+def test_however_many_claims_were_lost_each_is_told_once_page_by_page(sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=12), make_users(5)
+    retried = [entry.sequence for entry in reserve(store, event, *range(NOBODY - 5, NOBODY))]
+    issuing.issue_claims(event.id, store)
+    ghosts = [entry.sequence for entry in reserve(store, event, *users)]
+    store.client.delete(keys.log(event.id), keys.state(event.id))
+    with patch.object(loading, "PAGE", 2), patch.object(failures, "PAGE", 2):
+        (row,) = reconcile(event.id, store)
+    assert row.detail["lost"] == 10
+    told = FailedClaim.objects.order_by("sequence").values_list("sequence", "status", "reason")
+    assert list(told) == [(one, "rejected", "lost") for one in (*retried, *ghosts)]
+    assert Notification.objects.filter(kind="claim_rejected").count() == 5, "the users who exist"
     assert_sum(store, event)
 
 

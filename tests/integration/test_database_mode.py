@@ -1,7 +1,7 @@
 """A sale without Redis: it moves to the database, goes on there one by one, and brings back all that was accepted."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
@@ -16,10 +16,12 @@ from django.db import connection
 from django.utils import timezone
 
 from coupons import direct, issuing, loading, modes, services
+from coupons.locks import locked_event
 from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.reconciling import look, reconcile
 from coupons.stock.breaker import Breaker
 from coupons.stock.codes import ReserveCode
+from coupons.stock.records import Snapshot
 from coupons.stock.store import StockStore
 from events import services as sales
 from events.catalogue import catalogue
@@ -298,6 +300,42 @@ def test_what_redis_had_accepted_is_issued_when_it_is_back(sale: Sale, store: St
     assert row.detail == {"stock": 5, "epoch": 3, "lost": 0, "honoured": 3, "rejected": 0}
     assert reserve(store, event, users[5])[0].epoch == 3
     assert look(store).bring_back == []
+
+
+class BroughtBackMeanwhile(StockStore):
+    """The sale is brought back after the look has read its mode, and before it looks at Redis."""
+
+    def snapshots(self, event_ids: Sequence[int]) -> dict[int, Snapshot]:
+        """The stock, as it is by then."""
+        for event_id in event_ids:
+            modes.sell_from_redis(event_id, self)
+        return super().snapshots(event_ids)
+
+
+def test_a_look_that_has_not_heard_that_a_sale_is_back_leaves_its_stock(
+    fallen: Callable[..., Event], store: StockStore
+) -> None:
+    event = fallen(quantity=5)
+    look(BroughtBackMeanwhile(store.client))
+    event.refresh_from_db()
+    snapshot = store.snapshot(event.id)
+    assert (event.stock_mode, snapshot.epoch, snapshot.stock) == (Mode.REDIS, event.epoch, 5)
+
+
+def test_a_look_leaves_the_stock_to_who_holds_the_lock(fallen: Callable[..., Event], store: StockStore) -> None:
+    event = fallen()
+
+    def look_elsewhere() -> None:
+        try:
+            look(store)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as elsewhere, locked_event(event.id):
+        elsewhere.submit(look_elsewhere).result(10)
+    assert store.snapshot(event.id).loaded, "it may be one that was loaded just now"
+    look(store)
+    assert not store.snapshot(event.id).loaded
 
 
 def test_what_redis_had_accepted_and_the_database_sold_to_others_is_rejected_and_told(

@@ -50,6 +50,7 @@ class RedisStockKeeper:
         return {
             event_id: Level(one.epoch, one.stock, one.backlog, one.oldest_age, one.sequence, one.claimants)
             for event_id, one in snapshots.items()
+            if one is not None
         }
 
     @staticmethod

@@ -37,6 +37,7 @@ class Due:
     drain: list[int] = field(default_factory=list)  # claims wait in the log
     reconcile: list[int] = field(default_factory=list)  # Redis lacks the stock, or cannot be trusted with what it has
     bring_back: list[int] = field(default_factory=list)  # sold from the database, and Redis answers again
+    away: list[int] = field(default_factory=list)  # nobody can say: their node of the cluster does not answer
 
 
 def look(store: StockStore) -> Due:
@@ -45,7 +46,10 @@ def look(store: StockStore) -> Due:
     events = list(_recent())
     snapshots = store.snapshots([event.id for event in events])
     for event in events:
-        found = snapshots.get(event.id)  # None: it could not be read, which is for the reconciler to see
+        if event.id not in snapshots:
+            due.away.append(event.id)
+            continue
+        found = snapshots[event.id]  # None: it could not be read, which is for the reconciler to see
         if found is not None and found.backlog:
             due.drain.append(event.id)
         if event.stock_mode == Event.StockMode.DATABASE:

@@ -36,6 +36,8 @@ def sweep() -> None:
     except PASSING as error:
         log.warning("sweep_failed", error=type(error).__name__)  # the next one comes in a second
         return
+    if due.away:
+        log.warning("sweep_incomplete", events=due.away)
     for task, events in ((issue_claims, due.drain), (reconcile, due.reconcile), (bring_back, due.bring_back)):
         for event_id in events:
             task.apply_async((event_id,), expires=5)

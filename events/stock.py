@@ -46,7 +46,7 @@ class StockKeeper(Protocol):
         """Move a sale to another `Event.StockMode`; the event afterwards. Called outside a transaction."""
 
     def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:
-        """The stock of each event, in one round trip."""
+        """The stock of each event, in one round trip; those that cannot be read now are left out."""
 
 
 _keeper: StockKeeper | None = None

@@ -68,9 +68,9 @@ def read(event_id: int, *, before: Before) -> Database:
 
 
 def level_of(event_id: int) -> Level | None:
-    """The stock of the event now; None where it cannot be asked."""
+    """The stock of the event now; None where it cannot be asked or read."""
     try:
-        return stock.keeper().levels([event_id])[event_id]
+        return stock.keeper().levels([event_id]).get(event_id)
     except Unavailable:
         return None
 

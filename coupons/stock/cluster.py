@@ -10,7 +10,7 @@ some of its errors are no `RedisError`.
 # (redis-py's cluster has no types)
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -131,22 +131,11 @@ class _SentOnce(PipelineStrategy):
         super().__init__(pipe)
         self._cluster = cluster
 
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        if args[0] in ("EVAL", "EVALSHA"):
-            # Its node is told here: otherwise a round trip asks the server which of the words are keys.
-            try:
-                options["target_nodes"] = self._pipe.get_nodes_from_slot(args[0], *args)
-            except RedisClusterException as error:
-                raise exceptions.ConnectionError(str(error)) from error
-        return super().execute_command(*args, **options)
-
     def send_cluster_commands(
         self, stack: list[PipelineCommand], raise_on_error: bool = True, allow_redirections: bool = True
     ) -> list[Any]:
-        try:
-            self._send_cluster_commands(stack, raise_on_error=False, allow_redirections=False)
-        except RedisClusterException as error:
-            raise exceptions.ConnectionError(str(error)) from error
+        for commands in self._by_node(stack):
+            self._send(commands)
         for command in stack:
             if allow_redirections and isinstance(command.result, (AskError, TryAgainError)):
                 command.result = self._passed_on(command)
@@ -158,6 +147,36 @@ class _SentOnce(PipelineStrategy):
                 if isinstance(result, Exception):
                     raise result
         return results
+
+    def _by_node(self, stack: list[PipelineCommand]) -> Iterable[list[PipelineCommand]]:
+        """The scripts of each node by themselves, so that one that cannot be connected to stops those of no other."""
+        nodes: dict[str, list[PipelineCommand]] = {}
+        for command in stack:
+            name = ""  # all other commands, which redis-py finds the nodes for
+            if command.args[0] in ("EVAL", "EVALSHA"):
+                # Told here, because otherwise a round trip asks the server which of the words are keys.
+                try:
+                    (node,) = self._pipe.get_nodes_from_slot(command.args[0], *command.args)
+                except RedisClusterException as error:
+                    command.result = exceptions.ConnectionError(str(error))
+                    continue
+                command.options["target_nodes"] = node
+                name = node.name
+            nodes.setdefault(name, []).append(command)
+        return nodes.values()
+
+    def _send(self, commands: list[PipelineCommand]) -> None:
+        """Send them once; where they cannot be sent, that is the result of each."""
+        try:
+            self._send_cluster_commands(commands, raise_on_error=False, allow_redirections=False)
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            failed: RedisError = error
+        except RedisClusterException as error:
+            failed = exceptions.ConnectionError(str(error))
+        else:
+            return
+        for command in commands:
+            command.result = failed
 
     def _passed_on(self, command: PipelineCommand) -> Any:
         try:

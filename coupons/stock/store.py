@@ -198,15 +198,16 @@ class StockStore:
         """Everything about the stock at one moment."""
         return Snapshot(*self._snapshot(keys=self._keys(event_id), args=[]))
 
-    def snapshots(self, event_ids: Sequence[int]) -> dict[int, Snapshot]:
-        """`snapshot` of several events, each at its own moment. Those that cannot be read are left out.
+    def snapshots(self, event_ids: Sequence[int]) -> dict[int, Snapshot | None]:
+        """`snapshot` of several events, each at its own moment; None for one whose keys are not ours to read.
 
-        One round trip, two where a server does not know the script. Raises where a server is away.
+        One round trip to a server, two where it does not know the script. On a cluster the events are left out whose
+        node is away; raises where nobody answers.
         """
         answers = self._snapshot_each(event_ids, "EVALSHA", self._snapshot.sha)
         if any(isinstance(answer, exceptions.NoScriptError) for answer in answers):
             answers = self._snapshot_each(event_ids, "EVAL", self._snapshot.text)
-        return {event_id: Snapshot(*answer) for event_id, answer in _readable(event_ids, answers)}
+        return {event_id: answer and Snapshot(*answer) for event_id, answer in _answered(event_ids, answers)}
 
     def _snapshot_each(self, event_ids: Sequence[int], command: str, script: str) -> list[Any]:
         pipe = self.client.pipeline(transaction=False)
@@ -215,11 +216,11 @@ class StockStore:
         return pipe.execute(raise_on_error=False)
 
     def backlogs(self, event_ids: Sequence[int]) -> dict[int, int]:
-        """The length of each event's claim log, in one round trip. Those that cannot be read are left out."""
+        """The length of each event's claim log, in one round trip; 0 for one that is not ours to read."""
         pipe = self.client.pipeline(transaction=False)
         for event_id in event_ids:
             pipe.xlen(keys.log(event_id))
-        return dict(_readable(event_ids, pipe.execute(raise_on_error=False)))
+        return {event_id: length or 0 for event_id, length in _answered(event_ids, pipe.execute(raise_on_error=False))}
 
     def read_log(self, event_id: int, *, after: str | None = None, count: int) -> list[LogEntry]:
         """The oldest `count` entries of the claim log behind the entry `after`."""
@@ -275,15 +276,25 @@ class StockStore:
         return [keys.state(event_id), keys.claimants(event_id), keys.log(event_id)]
 
 
-def _readable(event_ids: Sequence[int], answers: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-    """Each event with its answer in a pipeline, but for those whose keys are not what they should be."""
+def _answered(event_ids: Sequence[int], answers: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Each event with its answer in a pipeline, None where its keys are not what they should be.
+
+    Without those whose server is away; raises where none of them answered.
+    """
+    outage = None
+    told = False
     for event_id, answer in zip(event_ids, answers, strict=True):
-        if isinstance(answer, exceptions.ConnectionError | exceptions.TimeoutError):
-            raise answer
+        if isinstance(answer, Exception) and is_outage(answer):
+            outage = answer
+            continue
+        told = True
         if isinstance(answer, Exception):
             log.warning("stock_unreadable", event_id=event_id, error=str(answer))
+            yield event_id, None
         else:
             yield event_id, answer
+    if outage is not None and not told:
+        raise outage
 
 
 def _minute() -> int:

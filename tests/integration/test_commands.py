@@ -116,8 +116,9 @@ def test_demo_data_makes_a_fresh_sale_once_the_last_was_claimed_from():
         lambda event: event_services.close(event_id=event),
         lambda event: event_services.pause(event_id=event),
         lambda event: bulk_store().unload(event),
+        lambda event: bulk_store().client.set(keys.state(event), "not a hash"),
     ],
-    ids=["over", "closed", "paused", "not in Redis"],
+    ids=["over", "closed", "paused", "not in Redis", "damaged"],
 )
 def test_demo_data_makes_a_fresh_sale_where_the_last_cannot_be_claimed_from(spoil):
     spoil(demo_data()["event_id"])

@@ -298,6 +298,6 @@ def test_scripts_that_the_server_has_forgotten_are_brought_again(store: StockSto
     store.client.script_flush()
     assert codes(store, (BOB, "")) == [ReserveCode.ACCEPTED]
     store.client.script_flush()
-    assert store.snapshots([EVENT])[EVENT].sequence == 2
+    assert store.snapshot(EVENT).sequence == 2
     store.client.script_flush()
     assert store.settle(EVENT, epoch=1, drained=2, entries=["1-1", "1-2"]) == 2

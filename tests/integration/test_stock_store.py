@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings
 from redis import exceptions
 
+from coupons.rush.evidence import level_of
 from coupons.stock import keys
 from coupons.stock.client import MAX_CONNECTIONS, connect
 from coupons.stock.store import StockStore, bulk_store, hot_store
@@ -29,14 +30,28 @@ def test_a_key_of_a_wrong_type_hides_the_snapshot_of_no_other_event(two_stocks: 
     key = getattr(keys, name)(EVENT)
     two_stocks.client.delete(key)
     two_stocks.client.set(key, "neither hash nor stream")
-    assert {event_id: one.stock for event_id, one in two_stocks.snapshots([EVENT, OTHER]).items()} == {OTHER: 5}
+    assert {event_id: one and one.stock for event_id, one in two_stocks.snapshots([EVENT, OTHER]).items()} == {
+        EVENT: None,
+        OTHER: 5,
+    }
     with pytest.raises(exceptions.ResponseError):
         two_stocks.snapshot(EVENT)
 
 
+def test_a_level_that_cannot_be_read_or_asked_for_is_none(two_stocks: StockStore) -> None:
+    two_stocks.client.set(keys.log(EVENT), "no stream")
+    found = level_of(OTHER)
+    assert found is not None
+    assert found.stock == 5
+    assert level_of(EVENT) is None
+    with no_redis():
+        assert level_of(OTHER) is None
+
+
 def test_a_key_of_a_wrong_type_hides_the_backlog_of_no_other_event(two_stocks: StockStore) -> None:
     two_stocks.client.set(keys.log(EVENT), "no stream")
-    assert two_stocks.backlogs([EVENT, OTHER]) == {OTHER: 0}
+    two_stocks.reserve(OTHER, epoch=1, claims=[(1, "")])
+    assert two_stocks.backlogs([EVENT, OTHER]) == {EVENT: 0, OTHER: 1}
 
 
 def test_snapshots_of_a_server_that_is_away_are_an_error_and_not_nothing() -> None:

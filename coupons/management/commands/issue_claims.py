@@ -40,7 +40,7 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **options: Any) -> None:
         """Drain, with a bar on the error stream, and say what became of it."""
         try:
-            left = self._drain(options["event"])
+            left, unasked = self._drain(options["event"])
         except RedisError as error:
             raise CommandError(f"Redis cannot be asked: {first_line(error)}", returncode=UNASKED) from error
         except DatabaseError as error:
@@ -49,18 +49,26 @@ class Command(BaseCommand):
             raise CommandError("interrupted: the rest waits in the claim log.", returncode=INTERRUPTED) from None
         if left:
             raise CommandError(f"{left:,} claims wait still.", returncode=LEFT)
+        if unasked:
+            raise CommandError(f"Redis cannot be asked about all: {unasked:,} left out.", returncode=UNASKED)
 
-    def _drain(self, event_id: int | None) -> int:
-        """Drain the events; the number of claims that waited before and wait still."""
+    def _drain(self, event_id: int | None) -> tuple[int, int]:
+        """Drain the events; how many claims waited before and wait still, and how many events could not be asked for.
+
+        The latter is a cluster's: the nodes of the others answered.
+        """
         store = bulk_store()
         if event_id is None:
-            snapshots = store.snapshots(reconciling.look(store).drain)
+            due = reconciling.look(store)
+            unasked, snapshots = len(due.away), store.snapshots(due.drain)
+            for one in due.away:
+                self.stdout.write(f"event {one}: its node of the cluster does not answer.")
         else:
-            snapshots = {_checked(event_id): store.snapshot(event_id)}
-        before = {one: snapshot for one, snapshot in snapshots.items() if snapshot.backlog}
+            unasked, snapshots = 0, {_checked(event_id): store.snapshot(event_id)}
+        before = {one: snapshot for one, snapshot in snapshots.items() if snapshot and snapshot.backlog}
         if not before:
-            self.stdout.write("No claim waits.")
-            return 0
+            self.stdout.write("No other claim waits." if unasked else "No claim waits.")
+            return 0, unasked
         issued = {}
         with _bar() as bar:
             shown = bar.add_task("claims", total=sum(snapshot.backlog for snapshot in before.values()))
@@ -75,7 +83,7 @@ class Command(BaseCommand):
             if after.backlog and after.oldest_ms <= before[one].now_ms:
                 left += after.backlog
                 self.stdout.write(f"event {one}: {after.backlog:,} claims wait still: {_why(one)}.")
-        return left
+        return left, unasked
 
 
 class CountingStore(StockStore):

@@ -17,7 +17,7 @@ from coupons import drift
 from coupons.direct import wait_briefly
 from coupons.issuing import issue_claims
 from coupons.loading import load
-from coupons.locks import locked_event
+from coupons.locks import locked_event, try_drain_lock
 from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.stock.store import StockStore
 from events.errors import InvalidChange
@@ -80,8 +80,13 @@ def sell_from_redis(event_id: int, store: StockStore) -> Event:
     Claims in the log for which no unit is left are rejected, and their owners told. Raises `RedisError` where Redis
     does not answer; the sale then stays where it is.
     """
-    store.remove(store.damaged(event_id))
-    store.unload(event_id)  # whatever came back sells nothing
+    store.damaged(event_id)  # a Redis that does not answer is met here, before a lock is taken that others wait for
+    with locked_event(event_id) as event:
+        _require_live(event)
+        if event.stock_mode == Mode.REDIS:
+            return event  # another worker was first
+        store.remove(store.damaged(event_id))
+        store.unload(event_id)  # whatever came back sells nothing
     issue_claims(event_id, store)
     with locked_event(event_id) as event:
         _require_live(event)
@@ -96,9 +101,19 @@ def sell_from_redis(event_id: int, store: StockStore) -> Event:
     return event
 
 
+def take_down(event_id: int, store: StockStore) -> None:
+    """Let nothing be sold from a Redis that a sale has left, by a process that has not heard of it.
+
+    Nothing is done while somebody is at work on the event: it may be coming back.
+    """
+    with transaction.atomic():
+        if try_drain_lock(event_id) and Event.objects.filter(pk=event_id, stock_mode=Mode.DATABASE).exists():
+            store.unload(event_id)
+
+
 def due_back(event: Event) -> bool:
-    """Whether a sale that lost Redis may try it again."""
-    if event.fell_back_at is None:
+    """Whether a sale that lost Redis may try it again. One that was closed meanwhile has nothing to try it for."""
+    if event.fell_back_at is None or event.status == Event.Status.CLOSED:
         return False
     now = timezone.now()
     outages = Reconciliation.objects.filter(event=event, kind=Kind.OUTAGE, seen_at__gt=now - OF_LATE).count()

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
-from django.db import transaction
 from django.utils import timezone
 
 from coupons import claimants, drift, modes
 from coupons.issuing import settle_leftovers
 from coupons.loading import highest_sequence, load, window_of
-from coupons.locks import is_free, locked_event, try_drain_lock
+from coupons.locks import is_free, locked_event
 from coupons.models import Reconciliation
 from coupons.stock.codes import AdjustCode
 from coupons.stock.records import Snapshot
@@ -54,23 +53,12 @@ def look(store: StockStore) -> Due:
             due.drain.append(event.id)
         if event.stock_mode == Event.StockMode.DATABASE:
             if found is None or found.loaded:
-                _take_down(event.id, store)
+                modes.take_down(event.id, store)
             if modes.due_back(event) and is_free(event.id):
                 due.bring_back.append(event.id)
         elif _is_live(event) and (found is None or _why_reload(event, found) is not None) and is_free(event.id):
             due.reconcile.append(event.id)
     return due
-
-
-def _take_down(event_id: int, store: StockStore) -> None:
-    """Unload a sale that is sold from the database: a process that has not heard of it sells nothing there any more.
-
-    Under the drain lock the mode is asked for once more, for a load may have brought the sale back since it was read.
-    Where the lock is taken, the next look comes in a second.
-    """
-    with transaction.atomic():
-        if try_drain_lock(event_id) and Event.objects.filter(pk=event_id, stock_mode=Event.StockMode.DATABASE).exists():
-            store.unload(event_id)
 
 
 def reconcile_all(store: StockStore) -> list[Reconciliation]:

@@ -305,7 +305,7 @@ def test_what_redis_had_accepted_is_issued_when_it_is_back(sale: Sale, store: St
 class BroughtBackMeanwhile(StockStore):
     """The sale is brought back after the look has read its mode, and before it looks at Redis."""
 
-    def snapshots(self, event_ids: Sequence[int]) -> dict[int, Snapshot]:
+    def snapshots(self, event_ids: Sequence[int]) -> dict[int, Snapshot | None]:
         """The stock, as it is by then."""
         for event_id in event_ids:
             modes.sell_from_redis(event_id, self)
@@ -336,6 +336,26 @@ def test_a_look_leaves_the_stock_to_who_holds_the_lock(fallen: Callable[..., Eve
     assert store.snapshot(event.id).loaded, "it may be one that was loaded just now"
     look(store)
     assert not store.snapshot(event.id).loaded
+
+
+def test_a_sale_that_is_brought_back_twice_keeps_its_stock(fallen: Callable[..., Event], store: StockStore) -> None:
+    """The sweep comes every second, and asks again while the first worker is on the way."""
+    event = fallen(quantity=5)
+    for _ in range(2):
+        modes.sell_from_redis(event.id, store)
+    assert_sum(store, event)
+    assert (event.epoch, store.snapshot(event.id).epoch) == (3, 3)
+
+
+def test_a_sale_that_was_closed_in_an_outage_is_not_brought_back(
+    fallen: Callable[..., Event], store: StockStore
+) -> None:
+    event = fallen(quantity=5)
+    assert store.reserve(event.id, epoch=1, claims=[(make_user().pk, "")]).reservations[0].code is ReserveCode.ACCEPTED
+    due(event)
+    sales.close(event_id=event.id)
+    found = look(store)
+    assert (found.bring_back, found.drain) == ([], [event.id])
 
 
 def test_what_redis_had_accepted_and_the_database_sold_to_others_is_rejected_and_told(

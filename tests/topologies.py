@@ -79,6 +79,14 @@ class Node:
         """SIGCONT: it goes on as if nothing had been."""
         self._signal(signal.SIGCONT)
 
+    def heal(self) -> None:
+        """Have it answer again, whether it was killed or frozen."""
+        if self._process is None:
+            self.start()
+        else:
+            self.thaw()
+            until(self.client.ping, f"{self.name} answers")
+
     def _signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
@@ -113,6 +121,26 @@ class SentinelSet:
                 return _named(self.servers, f"{address[0]}:{address[1]}")
         raise AssertionError("no Sentinel answers")
 
+    def fail_over(self, event_id: int = 0) -> None:  # noqa: ARG002 - as a cluster is told
+        """The planned failover, as an operator asks for it."""
+        self.sentinels[0].client.execute_command("SENTINEL", "FAILOVER", PRIMARY)
+
+    def heal(self) -> None:
+        """Bring everybody back, and wait until a failover can be had again.
+
+        By themselves the Sentinels take ten seconds to make a replica of an old primary, and as many to hear of it.
+        """
+        for node in (*self.servers, *self.sentinels):
+            node.heal()
+        primary = self.primary()
+        until(lambda: primary.client.info("replication")["role"] == "master", "there is a primary")
+        for node in self.servers:
+            if node is not primary:
+                node.client.replicaof(HOST, str(primary.port))
+        for sentinel in self.sentinels:
+            sentinel.client.execute_command("SENTINEL", "DEBUG", "INFO-PERIOD", 1000)  # as in a failover
+        self.wait_for_replica()
+
     def wait_for_replica(self) -> None:
         """Until every Sentinel knows the others, and a replica that is in step: then a failover can be had."""
         until(lambda: all(_sees_all(one) for one in self.sentinels), "the Sentinels know each other and the replica")
@@ -138,6 +166,18 @@ class ClusterOfSix:
                     if first <= slot <= last:
                         return _named(self.nodes, f"{host}:{port}")
         raise AssertionError("no node of the cluster answers")
+
+    def fail_over(self, event_id: int) -> None:
+        """The planned failover of the primary that has the event, as an operator asks for it."""
+        primary = self.primary(event_id)
+        replica = next(node for node in self.nodes if _follows(node, primary))
+        replica.client.execute_command("CLUSTER FAILOVER")
+
+    def heal(self) -> None:
+        """Bring everybody back, and wait until a failover can be had again."""
+        for node in self.nodes:
+            node.heal()
+        self.wait_for_replica()
 
     def wait_for_replica(self) -> None:
         """Until every node knows of six, all slots have a primary, and three replicas are in step."""
@@ -242,6 +282,11 @@ def _sees_all(sentinel: Node) -> bool:
 
 def _slots(node: Node) -> Any:
     return node.client.execute_command("CLUSTER SLOTS")
+
+
+def _follows(node: Node, primary: Node) -> bool:
+    state: Any = node.client.info("replication")
+    return bool(state["role"] == "slave" and state["master_port"] == primary.port and _in_step(node))
 
 
 def _in_step(node: Node) -> bool:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -65,16 +66,25 @@ def table(request: pytest.FixtureRequest) -> Iterator[Table]:
 
 @pytest.fixture(scope="session")
 def _running_system(
-    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[System]:
-    """Started with the first scenario. What they write stays until the last: users are made once."""
-    with django_db_blocker.unblock():
-        made = _make_database()
-        system = System(tmp_path_factory.mktemp("system"))
+    """Started with the first scenario. What they write stays until the last: users are made once.
+
+    On one Valkey, or on the topology whose maker is the parameter. They are on one database, and so there is one at a
+    time: pytest ends it before it starts another.
+    """
+    make_topology = getattr(request, "param", None)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all is ended, too
     try:
-        with system:
-            yield system
+        with ExitStack() as stack:
+            topology = stack.enter_context(make_topology(tmp_path_factory.mktemp("stock"))) if make_topology else None
+            with django_db_blocker.unblock():
+                made = _make_database()
+                system = System(tmp_path_factory.mktemp("system"), topology=topology)
+            yield stack.enter_context(system)
     finally:
         signal.signal(signal.SIGTERM, before)
     with django_db_blocker.unblock():
@@ -92,6 +102,6 @@ def _make_database() -> list[tuple[Any, str, bool]]:
 @pytest.fixture
 def system(_running_system: System, django_db_blocker: DjangoDbBlocker) -> Iterator[System]:
     """The system, whole: for a test without a transaction of its own, as the processes must see what it writes."""
-    with django_db_blocker.unblock(), stock_at(_running_system.stock.url):
+    with django_db_blocker.unblock(), stock_at(_running_system.stock_url):
         yield _running_system
         _running_system.heal()

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import pairwise
 from operator import itemgetter
 from random import Random
 from typing import Any
@@ -17,7 +18,7 @@ from django.utils import timezone
 from coupons.rush import evidence, report
 from coupons.rush.checker import Verdict, check
 from coupons.rush.client import Manners, Rush, clock
-from coupons.rush.history import History
+from coupons.rush.history import BILLION, SERVER_ERROR, History
 from events import services
 from events.models import Event
 from tests.factories import make_event
@@ -42,6 +43,7 @@ class Played:
     faults: Sequence[dict[str, Any]]  # which, when it began, how long it was to last
     ended: Sequence[str]  # parts that had ended by themselves
     issued: int
+    unserved: float  # the longest time in which no claim request was answered but by a 5xx
     first_coupon: float | None  # from the healing until the drain had issued the next coupon, if there was any left
     toll: report.Toll
     verdicts: Sequence[Verdict]
@@ -71,6 +73,7 @@ class Played:
             "load": str(self.scenario.load),
             "faults": list(self.faults),
             "issued": self.issued,
+            "unserved": self.unserved,
             "first_coupon": self.first_coupon,
             **asdict(self.toll),
             "refusals_p99_ms": numbers.get("P8", {}).get("p99_ms"),
@@ -117,10 +120,17 @@ def play(system: System, scenario: Scenario, *, seed: int, refused_within: float
         faults=faults,
         ended=ended,
         issued=len(database.coupons),
+        unserved=_unserved(history),
         first_coupon=(first - healed_at).total_seconds() if first else None,
         toll=report.toll(history, verdicts, healed_ns=healed_ns),
         verdicts=verdicts,
     )
+
+
+def _unserved(history: History) -> float:
+    served = (one for one in history if one.kind == "claim" and one.status and one.status < SERVER_ERROR)
+    moments = sorted(one.answered_ns for one in served)
+    return max((later - earlier for earlier, later in pairwise(moments)), default=0) / BILLION
 
 
 def _sale(scenario: Scenario) -> Event:

@@ -17,13 +17,14 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from config.embedded import free_port
 from coupons.rush.client import Customer
+from coupons.stock import store as stores
 from tests.concurrency.children import environment
 from tests.factories import make_users
 from tests.faults.parts import Part, PostgreSQL, Process, Valkey
 from tests.faults.proxy import Proxies, Proxy, Target
+from tests.topologies import Topology
 
 SIDES = ("web", "worker")  # whose lines to the servers these are; beat's are the worker's
-LINED = ("postgresql", "stock", "broker")  # the servers behind proxies
 TOLD = 60  # lines of each log that are shown, the last ones
 WIDTH = 400  # of each of them
 
@@ -31,18 +32,21 @@ WIDTH = 400  # of each of them
 class System:
     """A context manager: started once, broken and healed many times, always ended.
 
-    The parts are `web`, `worker`, `beat`, `postgresql`, `stock`, `cache` and `broker`.
+    The parts are `web`, `worker`, `beat`, `postgresql`, `stock`, `cache` and `broker`. Given a topology, that is the
+    stock: without proxies, started and ended by who gave it, and no part.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, topology: Topology | None = None) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.stock, self.cache, self.broker = (Valkey(_made(folder / name)) for name in ("stock", "cache", "broker"))
+        self._topology = topology
+        self._stock = None if topology else Valkey(_made(folder / "stock"))
+        self.cache, self.broker = (Valkey(_made(folder / name)) for name in ("cache", "broker"))
         self.postgresql = PostgreSQL()
         self._servers: dict[str, Part] = {
             "postgresql": self.postgresql,
-            "stock": self.stock,
+            **({"stock": self._stock} if self._stock else {}),
             "cache": self.cache,
             "broker": self.broker,
         }
@@ -52,17 +56,19 @@ class System:
 
     def __enter__(self) -> "System":
         with ExitStack() as stack:
-            for server in (self.stock, self.cache, self.broker):
-                server.start()
-                stack.callback(server.end)
+            for server in (self._stock, self.cache, self.broker):
+                if server is not None:
+                    server.start()
+                    stack.callback(server.end)
             stack.callback(self.postgresql.end)
             proxies = stack.enter_context(Proxies())
             targets: dict[str, Target] = {
                 "postgresql": self.postgresql.socket,
-                "stock": ("127.0.0.1", self.stock.port),
                 "broker": ("127.0.0.1", self.broker.port),
             }
-            self._lines = {(side, name): proxies.open(targets[name]) for side in SIDES for name in LINED}
+            if self._stock is not None:
+                targets["stock"] = ("127.0.0.1", self._stock.port)
+            self._lines = {(side, name): proxies.open(target) for side in SIDES for name, target in targets.items()}
             self._processes = self._made_processes()
             for process in self._processes.values():
                 stack.callback(process.end)
@@ -76,6 +82,23 @@ class System:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @property
+    def stock(self) -> Valkey:
+        """The one server of the stock."""
+        assert self._stock is not None, "the stock is a topology"
+        return self._stock
+
+    @property
+    def topology(self) -> Topology:
+        """The servers of the stock."""
+        assert self._topology is not None, "the stock is one server"
+        return self._topology
+
+    @property
+    def stock_url(self) -> str:
+        """Where the stock is, past all proxies."""
+        return self._topology.url if self._topology else self.stock.url
 
     def part(self, name: str) -> Part:
         """Any part, by its name."""
@@ -109,6 +132,10 @@ class System:
         """Bring everything back and wait until it is ready; which parts had ended."""
         for line in self._lines.values():
             line.pass_on()
+        if self._topology is not None:
+            self._topology.heal()
+            # The connections of the tests may be to a primary that is none any more.
+            stores._stores.clear()
         ended = [name for name, server in self._servers.items() if server.heal()]
         return ended + [name for name, process in self._processes.items() if process.heal()]
 
@@ -159,7 +186,7 @@ class System:
             "worker": self._worker_waits,
             "beat": lambda: self._processes["beat"].running,
         }
-        port = {server: self._lines[side, server].port for server in LINED}
+        port = {server: line.port for (whose, server), line in self._lines.items() if whose == side}
         options = f"application_name={name}&sslmode=disable&gssencmode=disable"
         return Process(
             name,
@@ -168,7 +195,7 @@ class System:
             ready=ready[name],
             environment=environment(
                 DATABASE_URL=f"postgresql://postgres@127.0.0.1:{port['postgresql']}/{self.postgresql.database}?{options}",
-                STOCK_REDIS_URL=f"redis://127.0.0.1:{port['stock']}/0",
+                STOCK_REDIS_URL=self._topology.url if self._topology else f"redis://127.0.0.1:{port['stock']}/0",
                 BROKER_URL=f"redis://127.0.0.1:{port['broker']}/0",
                 CACHE_URL=self.cache.url,
                 BEAT_SCHEDULE_FILE=str(self.folder / "beat-schedule"),

@@ -17,6 +17,7 @@ COLUMNS: Mapping[str, Callable[[dict[str, Any]], str]] = {
     "rejected": lambda row: f"{row['rejected']:,}",
     "over-issued": lambda row: f"{row['over_issued']:,}",
     "p99 of refusals": lambda row: _or_none(row["refusals_p99_ms"], "{:,} ms"),
+    "nobody served for": lambda row: f"{row['unserved']:.1f} s",
     "answered again": lambda row: _or_none(row["recovery"], "{:.1f} s"),
     "issued again": lambda row: _or_none(row["first_coupon"], "{:.1f} s"),
     "verdict": lambda row: f"broken: {', '.join(row['broken'])}" if row["broken"] else "kept",

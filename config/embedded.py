@@ -58,8 +58,10 @@ class EmbeddedServers:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.tell("PostgreSQL starts …")
         postgres_url = self._start_postgres()
+        self.valkey = self._make_valkey()  # before it is told of: Ctrl-C in the midst of making it ends in a traceback
         self.tell("Valkey starts …")
-        valkey_url = self._start_valkey()
+        self.valkey.start(timeout=60)
+        valkey_url = f"redis://127.0.0.1:{self.valkey.port}"
         return {
             "DATABASE_URL": postgres_url,
             "STOCK_REDIS_URL": f"{valkey_url}/0",
@@ -99,16 +101,14 @@ class EmbeddedServers:
         info = self.postgres.get_postmaster_info()
         return f"postgresql://postgres@/{DATABASE}?host={quote(str(info.socket_dir), safe='')}&port={info.port}"
 
-    def _start_valkey(self) -> str:
+    def _make_valkey(self) -> ValkeyServer:
         config = dict(VALKEY_SETTINGS)
         if not self.durable:
             config["appendfsync"] = "no"
         # The port stays the same from start to start, so that a client of the first finds the second.
-        self.valkey = ValkeyServer(
+        return ValkeyServer(
             port=_remembered_port(self.folder / "valkey.port"), data_dir=self.folder / "valkey", config=config
         )
-        self.valkey.start(timeout=60)
-        return f"redis://127.0.0.1:{self.valkey.port}"
 
 
 def secret_key(folder: Path) -> str:

@@ -72,8 +72,7 @@ class LogEntry:
         return HeldClaim(self.ordinal, self.epoch, self.sequence, self.claimed_ms, self.request)
 
 
-@dataclass(frozen=True, slots=True)
-class IssuedCoupon:
+class IssuedCoupon(NamedTuple):
     """What a claim was issued as: all of a coupon that neither the claim nor the event tells."""
 
     code: str

@@ -186,11 +186,10 @@ def _cluster(rest: str) -> Address:
 
 def _several(rest: str, port: int) -> tuple[SplitResult, Nodes, dict[str, Any]]:
     """The parts of a URL, its nodes, and the user and password that it names."""
-    try:
-        parts = urlsplit(f"redis://{rest}")
-    except ValueError:
-        raise ValueError("cannot be read") from None
-    credentials, _, hosts = parts.netloc.rpartition("@")
+    # Several hosts are no URL: some Pythons refuse one in brackets that is not alone.
+    hosts_end = next((at for at, sign in enumerate(rest) if sign in "/?#"), len(rest))
+    parts = urlsplit(f"redis://hosts{rest[hosts_end:]}")
+    credentials, _, hosts = rest[:hosts_end].rpartition("@")
     user, _, password = credentials.partition(":")
     options = {"username": unquote(user), "password": unquote(password)}
     nodes = tuple(_node(one, port) for one in hosts.split(","))

@@ -17,7 +17,7 @@ from coupons.stock import keys
 from coupons.stock.records import HeldClaim
 from coupons.stock.store import StockStore, bulk_store
 from events.models import Event
-from tests.faults.faults import Scene, fault
+from tests.faults.faults import Scene, fault, persistently
 from tests.faults.parts import until
 from tests.sales import NOBODY
 
@@ -101,6 +101,6 @@ def missing_event(store: StockStore, event: Event) -> None:
 @fault("drift planted: lost log entries", part="stock", plant=lost_log_entries)
 @fault("drift planted: missing event", part="stock", plant=missing_event)
 def planted(scene: Scene, *, plant: Callable[[StockStore, Event], None]) -> Iterator[None]:
-    plant(bulk_store(), Event.objects.get(pk=scene.event_id))
+    persistently(lambda: plant(bulk_store(), Event.objects.get(pk=scene.event_id)))
     with reconciled(scene.event_id):
         yield

@@ -14,6 +14,7 @@ and is a good one), P8 is not asked for.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,16 +23,20 @@ from random import Random
 from typing import Any
 
 import psycopg
+from django.db import Error as DatabaseError
+from django.db import connection
 from redis import Redis
 from redis.exceptions import RedisError
 
 from coupons.stock import keys
 from events import services
+from events.errors import Unavailable
 from events.models import Event
 from tests.faults.proxy import Proxy
 from tests.faults.system import System
 
 Breaking = Callable[..., Iterator[None]]
+PERSISTENCE = 20.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,21 @@ def repeatedly(act: Callable[[], object], *, every: float) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def persistently(act: Callable[[], object]) -> None:
+    """Do it, and try again where another fault of the same round has taken away what it needs."""
+    deadline = time.monotonic() + PERSISTENCE
+    while True:
+        try:
+            act()
+        except (RedisError, DatabaseError, Unavailable):
+            connection.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 # Processes of ours ----------------------------------------------------------------------------------------------------
@@ -280,6 +300,6 @@ def replica_takes_over(scene: Scene) -> Iterator[None]:
 
 @fault("moved to the database by hand, and back", part="stock", lasts=(1.5, 2.0))
 def moved_by_hand(scene: Scene) -> Iterator[None]:
-    services.sell_from(event_id=scene.event_id, mode=Event.StockMode.DATABASE)
+    persistently(lambda: services.sell_from(event_id=scene.event_id, mode=Event.StockMode.DATABASE))
     yield
-    services.sell_from(event_id=scene.event_id, mode=Event.StockMode.REDIS)
+    persistently(lambda: services.sell_from(event_id=scene.event_id, mode=Event.StockMode.REDIS))

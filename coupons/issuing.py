@@ -6,7 +6,7 @@ over them. What cannot be issued becomes a `FailedClaim`, and its unit goes back
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -48,9 +48,12 @@ class Outcome:
         return len(self.released) + len(self.surplus)
 
 
-def issue_claims(event_id: int, store: StockStore, *, batch: int = BATCH) -> int:
+def issue_claims(
+    event_id: int, store: StockStore, *, batch: int = BATCH, tell: Callable[[int], object] = lambda _: None
+) -> int:
     """Drain the event's claim log until it is empty; the number of coupons written.
 
+    `tell` hears of each batch how many claims have left the log.
     Returns at once where another drainer is at work. Errors of Redis and of the database pass through; what was
     not settled then is met again by the next run.
     """
@@ -68,6 +71,7 @@ def issue_claims(event_id: int, store: StockStore, *, batch: int = BATCH) -> int
                 return issued
             outcome = _write(event_id, entries)
         _settle(event_id, store, entries, outcome)
+        tell(len(outcome.settled) + outcome.rejected)
         issued += len(outcome.issued)
         after = entries[-1].entry_id
         metrics.DRAIN_BATCHES.inc()

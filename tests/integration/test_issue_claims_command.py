@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from io import StringIO
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -94,8 +95,8 @@ def test_claims_that_come_meanwhile_are_not_reported_as_left(sale: Sale, store: 
     reserve(store, event, *users[:2])
     drain = issuing.issue_claims
 
-    def drain_and_claim(event_id: int, of: StockStore) -> int:
-        issued = drain(event_id, of)
+    def drain_and_claim(event_id: int, of: StockStore, **options: Any) -> int:
+        issued = drain(event_id, of, **options)
         reserve(store, event, users[2])
         return issued
 

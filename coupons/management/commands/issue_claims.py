@@ -1,7 +1,7 @@
 """`manage.py issue_claims`: drain the claim log now, where worker and beat are gone or are too slow."""
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -13,9 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from coupons import issuing, reconciling
 from coupons.locks import is_free
 from coupons.management.words import first_line
-from coupons.stock.client import Client
-from coupons.stock.records import IssuedCoupon, LogEntry
-from coupons.stock.store import StockStore, bulk_store
+from coupons.stock.store import bulk_store
 from events.models import Event
 
 # Exit statuses beside 0.
@@ -72,9 +70,8 @@ class Command(BaseCommand):
         issued = {}
         with _bar() as bar:
             shown = bar.add_task("claims", total=sum(snapshot.backlog for snapshot in before.values()))
-            counting = CountingStore(store.client, lambda number: bar.advance(shown, number))
             for one in before:
-                issued[one] = issuing.issue_claims(one, counting)
+                issued[one] = issuing.issue_claims(one, store, tell=partial(bar.advance, shown))
         left = 0
         for one, number in issued.items():
             self.stdout.write(f"event {one}: {number:,} claims issued.")
@@ -84,34 +81,6 @@ class Command(BaseCommand):
                 left += after.backlog
                 self.stdout.write(f"event {one}: {after.backlog:,} claims wait still: {_why(one)}.")
         return left, unasked
-
-
-class CountingStore(StockStore):
-    """The store, which tells how many claims leave the log, as they do."""
-
-    def __init__(self, client: Client, tell: Callable[[int], object]) -> None:
-        super().__init__(client)
-        self._tell = tell
-
-    def settle(
-        self,
-        event_id: int,
-        *,
-        epoch: int,
-        drained: int,
-        entries: Iterable[str],
-        issued: Iterable[tuple[LogEntry, IssuedCoupon]] = (),
-    ) -> int:
-        """Take drained entries out of the claim log; the number that were still there."""
-        settled = super().settle(event_id, epoch=epoch, drained=drained, entries=entries, issued=issued)
-        self._tell(settled)
-        return settled
-
-    def release(self, event_id: int, entries: Iterable[LogEntry], *, unit: bool = True) -> int:
-        """Undo claims, and give their units back unless they never had any; how many were still in the log."""
-        released = super().release(event_id, entries, unit=unit)
-        self._tell(released)
-        return released
 
 
 def _checked(event_id: int) -> int:

@@ -64,7 +64,7 @@ def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:
     all_in_sight = epoch == event.epoch or (event.sells_from_database and name.epoch == event.epoch)
     if name.epoch > event.epoch or (all_in_sight and name.epoch == event.epoch):
         raise ClaimNotFound
-    if held is None or not (all_in_sight or _is_over(event)):
+    if held is None or not (all_in_sight or event.is_over(timezone.now())):
         raise Unavailable  # it may wait in a claim log that cannot be read now, or in a load that is under way
     if _is_known(name):
         raise ClaimNotFound  # another's
@@ -113,10 +113,6 @@ def _noted(event: KnownEvent, user_id: int, held: HeldClaim, coupon: IssuedCoupo
         claimed_at=instant(held.claimed_ms),
         issued_at=coupon.issued_at,
     )
-
-
-def _is_over(event: KnownEvent) -> bool:
-    return event.status == Event.Status.CLOSED or event.closes_at <= timezone.now()
 
 
 def _is_known(name: ClaimId) -> bool:

@@ -58,7 +58,7 @@ def _claim(event_id: int, user_id: int, request: str) -> Claimed:
     event = catalogue.get(event_id)
     if event is None:
         raise EventNotFound
-    if event.status == Event.Status.CLOSED or event.closes_at <= timezone.now():
+    if event.is_over(timezone.now()):
         return _first_answer(event, user_id, request)
     if event.sells_from_database:
         return _claim_directly(event, user_id, request)

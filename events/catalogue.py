@@ -59,6 +59,10 @@ class KnownEvent:
         """Whether claims go past Redis."""
         return self.stock_mode == Event.StockMode.DATABASE
 
+    def is_over(self, now: datetime) -> bool:
+        """Whether nobody can claim any more, now or ever."""
+        return self.status == Event.Status.CLOSED or self.closes_at <= now
+
     def phase(self, now: datetime) -> Phase:
         """The phase at `now`."""
         return phase_at(

@@ -149,7 +149,8 @@ DATABASE_IDLE_TIMEOUT = _number("DATABASE_IDLE_TIMEOUT", 10, 0.1, 3600)  # secon
 # A server that hangs runs no timeout: this one is ours, and what API requests and customers' pages wait altogether.
 DATABASE_REQUEST_TIMEOUT = _number("DATABASE_REQUEST_TIMEOUT", 0.5, 0.05, 60)  # seconds
 DATABASE_POOL_SIZE = int(_number("DATABASE_POOL_SIZE", 8, 1, 500))
-# Claims that a process writes at once while a sale goes on without Redis; the rest is told to come again.
+# Claims that a process writes at once while a sale goes on without Redis; the rest is told to come again. And so many
+# polls may wait for a PostgreSQL that is slow: the other threads are for claims.
 DATABASE_CLAIMS = int(_number("DATABASE_CLAIMS", 2, 1, 100))
 _server_settings = {
     "statement_timeout": int(DATABASE_STATEMENT_TIMEOUT * 1000),

@@ -76,7 +76,7 @@ def _reject_ghosts(event_id: int, store: StockStore) -> int:
     """End the claims that only their claimants' entries tell of, and tell their owners; how many they were."""
     number = 0
     ghosts = (one.entry for one in claimants.ghosts(event_id, store))
-    while page := list(islice(ghosts, PAGE)):
+    while page := list(dict.fromkeys(islice(ghosts, PAGE))):  # Redis may name one twice while its hash grows
         failed = failures.of(event_id, page)
         lost = [entry for entry in page if entry not in failed]
         failures.reject(event_id, lost, FailedClaim.Reason.LOST)

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import structlog
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from coupons import claimants, drift, modes
 from coupons.issuing import settle_leftovers
@@ -36,7 +37,7 @@ class Due:
     drain: list[int] = field(default_factory=list)  # claims wait in the log
     reconcile: list[int] = field(default_factory=list)  # Redis lacks the stock, or cannot be trusted with what it has
     bring_back: list[int] = field(default_factory=list)  # sold from the database, and Redis answers again
-    away: list[int] = field(default_factory=list)  # nobody can say: their node of the cluster does not answer
+    away: list[int] = field(default_factory=list)  # nobody can say, or change it: their node does not answer
 
 
 def look(store: StockStore) -> Due:
@@ -53,7 +54,11 @@ def look(store: StockStore) -> Due:
             due.drain.append(event.id)
         if event.stock_mode == Event.StockMode.DATABASE:
             if found is None or found.loaded:
-                modes.take_down(event.id, store)
+                try:
+                    modes.take_down(event.id, store)
+                except RedisError:
+                    due.away.append(event.id)  # it can be read and not be written, and so sells nothing
+                    continue
             if modes.due_back(event) and is_free(event.id):
                 due.bring_back.append(event.id)
         elif _is_live(event) and (found is None or _why_reload(event, found) is not None) and is_free(event.id):

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 from redis.exceptions import RedisError
 
+from coupons.bulkhead import Bulkhead
 from coupons.errors import ClaimNotFound
 from coupons.models import ClaimId, Coupon, FailedClaim
 from coupons.stock.records import HeldClaim, IssuedCoupon, Standing, instant
@@ -18,6 +20,8 @@ from events.errors import EventNotFound, Unavailable
 from events.models import Event
 
 Status = Literal["pending", "issued", "rejected"]
+
+_polls = Bulkhead(settings.DATABASE_CLAIMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,10 @@ def _is_known(name: ClaimId) -> bool:
     named = {"event_id": name.event_id, "epoch": name.epoch, "sequence": name.sequence}
     if Coupon.objects.filter(**named).exists() or FailedClaim.objects.filter(**named).exists():
         return True
-    return bool(hot_store().in_log(name.event_id, [name.entry_id]))
+    try:
+        return bool(hot_store().in_log(name.event_id, [name.entry_id]))
+    except RedisError as error:
+        raise Unavailable from error
 
 
 def issued(coupon: Coupon) -> ClaimView:
@@ -134,12 +141,13 @@ def pending(event_id: int, held: HeldClaim) -> ClaimView:
 
 
 def _in_database(event_id: int, user_id: int, **claim: int) -> list[ClaimView]:
-    coupons = Coupon.objects.filter(event_id=event_id, user_id=user_id, **claim).select_related("event")
-    views = [issued(one) for one in coupons]
-    if claim and views:
-        return views
-    failed = FailedClaim.objects.filter(event_id=event_id, user_id=user_id, **claim)
-    return views + list(_failed_views(failed.exclude(status=FailedClaim.Status.ISSUED)))
+    with _polls.place():
+        coupons = Coupon.objects.filter(event_id=event_id, user_id=user_id, **claim).select_related("event")
+        views = [issued(one) for one in coupons]
+        if claim and views:
+            return views
+        failed = FailedClaim.objects.filter(event_id=event_id, user_id=user_id, **claim)
+        return views + list(_failed_views(failed.exclude(status=FailedClaim.Status.ISSUED)))
 
 
 def _failed_views(failed: Iterable[FailedClaim]) -> Iterable[ClaimView]:

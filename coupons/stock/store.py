@@ -325,8 +325,8 @@ class StockNotAsked(BreakerOpen, RedisError):  # noqa: N818 - as `BreakerOpen`
 class HotStore(StockStore):
     """The store of the request path: behind circuit breakers, so that a Redis that hangs is not waited for each time.
 
-    One breaker a process; on a cluster one an event, for its nodes go one by one. `reserve`, `standing` and `held_by`
-    raise `StockNotAsked` while it is open.
+    One breaker a process; on a cluster one an event, for its nodes go one by one. `reserve`, `standing`, `held_by` and
+    `in_log` raise `StockNotAsked` while it is open.
     """
 
     def __init__(self, client: Client) -> None:
@@ -342,6 +342,11 @@ class HotStore(StockStore):
         """As `StockStore.standing`."""
         with self.breaker(event_id):
             return super().standing(event_id, user_id, entry_id)
+
+    def in_log(self, event_id: int, entry_ids: Sequence[str]) -> set[str]:
+        """As `StockStore.in_log`."""
+        with self.breaker(event_id):
+            return super().in_log(event_id, entry_ids)
 
     def breaker(self, event_id: int) -> Breaker:
         """The breaker that the event's calls go through."""

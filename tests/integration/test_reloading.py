@@ -7,7 +7,7 @@ from unittest.mock import patch
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from coupons import failures, issuing, loading, reconciling
+from coupons import failures, issuing, loading, modes, reconciling
 from coupons.locks import locked_event
 from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.reconciling import look, reconcile, reconcile_all
@@ -93,6 +93,20 @@ def test_a_sale_that_is_being_loaded_is_not_asked_for_again(sale: Sale, store: S
     with ThreadPoolExecutor(1) as elsewhere, locked_event(event.id):
         assert elsewhere.submit(look_and_leave, store).result(10).reconcile == []
     assert look(store).reconcile == [event.id]
+
+
+def test_a_redis_that_can_be_read_and_not_written_stops_no_other_sale(sale: Sale, store: StockStore) -> None:
+    from_database, waiting = sale(), sale()
+    reserve(store, waiting, *make_users(1))
+    assert modes.fall_back(from_database.id, epoch=1)
+    store.client.config_set("min-replicas-to-write", 1)
+    try:
+        due = look(store)
+    finally:
+        store.client.config_set("min-replicas-to-write", 0)
+    assert (due.away, due.drain) == ([from_database.id], [waiting.id])
+    look(store)
+    assert not store.snapshot(from_database.id).loaded
 
 
 def look_and_leave(store: StockStore) -> reconciling.Due:

@@ -4,7 +4,6 @@ Named in `REST_FRAMEWORK`, never imported by the apps. Everything here is on the
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
@@ -16,21 +15,10 @@ from rest_framework.parsers import JSONParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
+from events.answers import JSON, dumps
+
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # which loads this module for its settings
-
-JSON = "application/json"
-
-
-def dumps(data: Any) -> bytes:
-    """`data` as JSON, moments as ISO 8601 in UTC with milliseconds."""
-    return orjson.dumps(data, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return str(value)
 
 
 class OrjsonRenderer(BaseRenderer):
@@ -64,13 +52,14 @@ class JsonNegotiation(DefaultContentNegotiation):
     ) -> tuple[BaseRenderer, str]:
         """The first renderer where it writes JSON and JSON will do; otherwise by the framework's rules."""
         first = next(iter(renderers))
-        if first.media_type == JSON and _takes_json(request.META.get("HTTP_ACCEPT")):
+        if first.media_type == JSON and takes_json(request.META.get("HTTP_ACCEPT")):
             return first, JSON
         chosen: tuple[BaseRenderer, str] = super().select_renderer(request, renderers, format_suffix)
         return chosen
 
 
-def _takes_json(accept: str | None) -> bool:
+def takes_json(accept: str | None) -> bool:
+    """Whether an Accept header allows JSON, as nearly all do."""
     if not accept or accept in {"*/*", JSON}:
         return True
     return any(part.split(";", 1)[0].strip() in {"*/*", JSON} for part in accept.split(","))

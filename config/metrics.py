@@ -13,7 +13,7 @@ from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -24,6 +24,8 @@ from events import stock
 from events.errors import Unavailable
 from events.models import Event
 from events.stock import Level
+
+GATE_REQUESTS = Counter("seonchak_gate_requests_total", "Requests that the gate answered.", ["route", "status"])
 
 
 def count_retry(sender: Any = None, **_: Any) -> None:

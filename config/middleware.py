@@ -17,6 +17,7 @@ from config.problems import of_api, problem
 log = structlog.get_logger("config.request")
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+METHOD_NOT_ALLOWED = 405
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -82,6 +83,8 @@ class ApiGuardMiddleware:
             return self.get_response(request)
         response = self._refusal(request) or self.get_response(request)
         response.headers.setdefault("Cache-Control", "no-store")
+        if response.status_code != METHOD_NOT_ALLOWED and request.method != "OPTIONS":
+            response.headers.pop("Allow", None)  # the framework tells everybody, and nobody asked
         return response
 
     def _refusal(self, request: HttpRequest) -> HttpResponse | None:
@@ -89,14 +92,16 @@ class ApiGuardMiddleware:
             return self._take_chunked(request)
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not (length.isascii() and length.isdigit()):
-            return problem("invalid", "The Content-Length is no number.")
+            return problem("invalid", "The Content-Length is no number.").as_response()
         # A body longer than it says is cut there by the server and by Django: no more than this is ever read.
         return self._too_large() if len(length) > 9 or int(length) > settings.API_BODY_LIMIT else None  # noqa: PLR2004
 
     def _take_chunked(self, request: HttpRequest) -> HttpResponse | None:
         """Read a body of unknown length up to the limit, and put it where Django keeps those it has read."""
         if not request.META.get("wsgi.input_terminated"):
-            return problem("length_required", "This server reads no chunked body: send its Content-Length.")
+            return problem(
+                "length_required", "This server reads no chunked body: send its Content-Length."
+            ).as_response()
         body = b""
         while len(body) <= settings.API_BODY_LIMIT:
             chunk = request.META["wsgi.input"].read(settings.API_BODY_LIMIT + 1 - len(body))
@@ -110,4 +115,4 @@ class ApiGuardMiddleware:
 
     @staticmethod
     def _too_large() -> HttpResponse:
-        return problem("too_large", f"A body may be of {settings.API_BODY_LIMIT} bytes at most.")
+        return problem("too_large", f"A body may be of {settings.API_BODY_LIMIT} bytes at most.").as_response()

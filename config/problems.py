@@ -14,14 +14,16 @@ from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
 from redis.exceptions import RedisError
-from rest_framework.exceptions import APIException, Throttled, ValidationError
+from rest_framework.exceptions import APIException, NotAuthenticated, Throttled, ValidationError
 
-from config.api import dumps
-from events.errors import Refusal, Unavailable
+from config.tokens import CHALLENGE, Unauthenticated
+from events.answers import Answer, dumps
+from events.errors import Invalid, Refusal, Unavailable
 
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+UNAUTHENTICATED = 401
 Headers = dict[str, str]
 
 
@@ -57,7 +59,7 @@ CODES = {400: "invalid", 401: "unauthenticated", 403: "forbidden", 404: "not_fou
 CODES |= {406: "not_acceptable", 413: "too_large", 415: "unsupported_media_type", 429: "rate_limited"}
 
 
-def problem(code: str, detail: str, *, headers: Headers | None = None, **fields: Any) -> HttpResponse:
+def problem(code: str, detail: str, *, headers: Headers | None = None, **fields: Any) -> Answer:
     """The answer for a code. `fields` are those the API names for it beside the five of every problem."""
     kind = KINDS[code]
     body = {
@@ -68,42 +70,57 @@ def problem(code: str, detail: str, *, headers: Headers | None = None, **fields:
         "code": code,
         **fields,
     }
-    return HttpResponse(dumps(body), status=kind.status, content_type=MEDIA_TYPE, headers=headers)
+    given = dict(headers or {})
+    if kind.status == UNAUTHENTICATED:
+        given.setdefault("WWW-Authenticate", CHALLENGE)
+    return Answer(kind.status, dumps(body), given, MEDIA_TYPE)
 
 
-def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse | None:  # noqa: ARG001, PLR0911
-    """The framework's hook: the problem of an exception. None for one nobody foresaw, which `server_error` answers."""
+def of_error(error: BaseException) -> Answer | None:
+    """The problem of an error, whichever lane it was met in. None for one nobody foresaw."""
     match error:
         case Refusal():
-            return _refused(error)
+            retry_after = getattr(error, "retry_after", None)
+            headers = {} if retry_after is None else {"Retry-After": _seconds(retry_after)}
+            return problem(error.code, error.detail, headers=headers, **error.fields())
+        case OperationalError() | InterfaceError() | RedisError():
+            log.warning("unavailable", error=type(error).__name__)
+            return of_error(Unavailable())
+    return None
+
+
+def handle_exception(error: Exception, context: dict[str, Any]) -> HttpResponse | None:  # noqa: ARG001
+    """The framework's hook: the problem of an exception. None for one nobody foresaw, which `server_error` answers."""
+    answer = of_error(error) or _of_framework(error)
+    return None if answer is None else answer.as_response()
+
+
+def unforeseen() -> Answer:
+    """For an error that is logged and told nobody."""
+    return problem("error", "Something went wrong on our side. It is noted; please try again later.")
+
+
+def _of_framework(error: Exception) -> Answer | None:
+    match error:
         case Http404():
             return problem("not_found", "There is nothing here.")
         case PermissionDenied():
             return problem("forbidden", "You may not do this.")
+        case NotAuthenticated():
+            return of_error(Unauthenticated())
         case APIException():
-            return _of_framework(error)
+            return _of_api_exception(error)
         case BadRequest() | SuspiciousOperation() | UnreadablePostError():
             return problem("invalid", "The request could not be read.")
-        case OperationalError() | InterfaceError() | RedisError():
-            log.warning("unavailable", error=type(error).__name__)
-            return _refused(Unavailable())
     return None
 
 
-def _refused(refusal: Refusal) -> HttpResponse:
-    retry_after = getattr(refusal, "retry_after", None)
-    headers = {} if retry_after is None else {"Retry-After": _seconds(retry_after)}
-    return problem(refusal.code, refusal.detail, headers=headers, **refusal.fields())
-
-
-def _of_framework(error: APIException) -> HttpResponse:
+def _of_api_exception(error: APIException) -> Answer:
     code = CODES.get(error.status_code, "error")
     if isinstance(error, ValidationError):
         errors = error.detail if isinstance(error.detail, dict) else {"non_field_errors": error.detail}
-        return problem("invalid", "Some fields are not valid; `errors` says which and why.", errors=errors)
+        return problem("invalid", Invalid(errors).detail, errors=errors)
     headers = {}
-    if challenge := getattr(error, "auth_header", None):
-        headers["WWW-Authenticate"] = challenge
     if isinstance(error, Throttled) or code == "rate_limited":
         headers["Retry-After"] = _seconds(getattr(error, "wait", None) or 1)
     return problem(code, str(error.detail), headers=headers)
@@ -125,25 +142,25 @@ def of_api(request: HttpRequest) -> bool:
 @csrf_exempt
 def no_such_path(request: HttpRequest, *_: str) -> HttpResponse:  # noqa: ARG001
     """Anything below `/api` that is no endpoint."""
-    return problem("not_found", "There is no such endpoint; `/api/docs` lists them.")
+    return problem("not_found", "There is no such endpoint; `/api/docs` lists them.").as_response()
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """What Django itself takes for an attack or a mistake: a foreign Host header, say."""
     if of_api(request):
-        return problem("invalid", "The request could not be read.")
+        return problem("invalid", "The request could not be read.").as_response()
     return defaults.bad_request(request, exception)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
     """A refusal outside the API's views."""
     if of_api(request):
-        return problem("forbidden", "You may not do this.")
+        return problem("forbidden", "You may not do this.").as_response()
     return defaults.permission_denied(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """What nobody foresaw. Django has logged it; the answer tells nothing of it."""
     if of_api(request):
-        return problem("error", "Something went wrong on our side. It is noted; please try again later.")
+        return unforeseen().as_response()
     return defaults.server_error(request)

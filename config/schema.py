@@ -15,8 +15,8 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 
 from config import problems
-from config.api import JSON, dumps
 from coupons.api.serializers import ClaimSerializer
+from events.answers import JSON, dumps
 
 RETRY_AFTER = {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer", "minimum": 1}}
 CHALLENGE = {"required": True, "schema": {"type": "string"}}

@@ -254,6 +254,17 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile": {"task": "coupons.tasks.reconcile_all", "schedule": 60.0, "options": {"expires": 60}},
 }
 
+# --- The gate ---------------------------------------------------------------------------------------------------------
+
+# Claims that go into one call of the script, and claims of an event that may wait for the next: a fifth of a
+# millisecond is asked of Redis for so many, and half a second of everybody behind so many.
+GATE_GROUP = int(_number("GATE_GROUP", 128, 1, 1000))
+GATE_WAITING = int(_number("GATE_WAITING", 10_000, 1, 1_000_000))
+# Threads that wait for Redis: one an event that is rushed to, and one more for its polls.
+GATE_REDIS_THREADS = int(_number("GATE_REDIS_THREADS", 8, 1, 500))
+# Threads that wait for PostgreSQL, for events unheard of, old claims, and sales that go on without Redis.
+GATE_DATABASE_THREADS = int(_number("GATE_DATABASE_THREADS", 4, 1, 500))
+
 # --- REST API ---------------------------------------------------------------------------------------------------------
 
 API_BODY_LIMIT = 16 * 1024  # bytes

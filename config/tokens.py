@@ -12,11 +12,18 @@ from typing import Any, ClassVar
 import jwt
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
+
+from events.errors import Refusal
 
 CHALLENGE = 'Bearer realm="seonchak"'
 ID_LIMIT = 2**63  # of a key in the database
+
+
+class Unauthenticated(Refusal):
+    """Who asks is told by an access token: send it as `Authorization: Bearer …`."""
+
+    code = "unauthenticated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +102,28 @@ verifier = TokenVerifier(
 )
 
 
+def caller_of(authorization: str | None) -> Caller | None:
+    """Whose token the header brings, None where it brings no bearer token; `Unauthenticated` for a bad one."""
+    if authorization is None:
+        return None
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    try:
+        return verifier.caller(token.strip())
+    except jwt.ExpiredSignatureError as error:
+        raise Unauthenticated("The token has expired: refresh it, or sign in again.") from error
+    except jwt.InvalidTokenError as error:
+        raise Unauthenticated("The token is not valid.") from error
+
+
 class BearerAuthentication(BaseAuthentication):
     """`Authorization: Bearer …` with an access token."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None] | None:
         """The caller, or None where no bearer token was sent."""
-        header = request.META.get("HTTP_AUTHORIZATION")
-        if header is None:
-            return None
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        try:
-            return verifier.caller(token.strip()), None
-        except jwt.ExpiredSignatureError as error:
-            raise AuthenticationFailed("The token has expired: refresh it, or sign in again.") from error
-        except jwt.InvalidTokenError as error:
-            raise AuthenticationFailed("The token is not valid.") from error
+        caller = caller_of(request.META.get("HTTP_AUTHORIZATION"))
+        return None if caller is None else (caller, None)
 
     def authenticate_header(self, request: Request) -> str:  # noqa: ARG002
         """The challenge; it makes the answer a 401."""

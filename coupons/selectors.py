@@ -1,6 +1,6 @@
 """Reads of claims and coupons. All of them see only what belongs to the user they are given."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -49,30 +49,65 @@ def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:
     """One claim of the user. It costs one round trip to Redis, and no query while it is pending or was issued just now.
 
     A claim of an older load that nobody knows any more was lost with the Redis that had it, and is told as rejected.
-    Raises `ClaimNotFound` for a claim that is unknown or another's, `Unavailable` where that cannot be told.
+    Raises `ClaimNotFound` for a claim that is unknown or another's, `Unavailable` where that cannot be told. The gate
+    takes the same steps, and asks Redis for many at once (`coupons.gate`).
     """
+    event, name = named(event_id, claim_id)
+    (standing,) = standings(event_id, [(user_id, name)])
+    return told_by_redis(event, user_id, name, standing) or told_by_database(event, user_id, name, standing)
+
+
+def named(event_id: int, claim_id: str) -> tuple[KnownEvent, ClaimId]:
+    """The event and the claim that are named; `ClaimNotFound` where the names cannot be those of a claim."""
     name, event = ClaimId.parse(claim_id), catalogue.get(event_id)
     if name is None or event is None or name.event_id != event_id or str(name) != claim_id:
         raise ClaimNotFound
-    held, epoch, drained, coupon = _standing(event_id, user_id, name)
-    mine = next((one for one in held or () if (one.epoch, one.sequence) == (name.epoch, name.sequence)), None)
-    if mine is not None and coupon is not None:
-        return issued(_noted(event, user_id, mine, coupon))
-    if mine is not None and mine.epoch == epoch and mine.sequence > drained:
-        return pending(event_id, mine)
-    found = _in_database(event_id, user_id, epoch=name.epoch, sequence=name.sequence)
+    return event, name
+
+
+def standings(event_id: int, asked: Sequence[tuple[int, ClaimId | None]]) -> Sequence[Standing | None]:
+    """What Redis knows of each user's claims, and of the one claim that is asked for; None where it cannot be asked."""
+    try:
+        return hot_store().standings(event_id, [(user_id, name and name.entry_id) for user_id, name in asked])
+    except RedisError:
+        return [None] * len(asked)
+
+
+def told_by_redis(event: KnownEvent, user_id: int, name: ClaimId, standing: Standing | None) -> ClaimView | None:
+    """What Redis alone can tell of a claim: that it waits, or was issued just now. None: the database must be asked."""
+    mine = _mine(name, standing)
+    if standing is None or mine is None:
+        return None
+    if standing.coupon is not None:
+        return issued(_noted(event, user_id, mine, standing.coupon))
+    if mine.epoch == standing.epoch and mine.sequence > standing.drained:
+        return pending(event.id, mine)
+    return None
+
+
+def told_by_database(event: KnownEvent, user_id: int, name: ClaimId, standing: Standing | None) -> ClaimView:
+    """What `told_by_redis` could not tell, by two queries; raises as `claim_of` does."""
+    found = _in_database(event.id, user_id, epoch=name.epoch, sequence=name.sequence)
     if found:
         return found[0]
+    mine = _mine(name, standing)
     if mine is not None:
-        return pending(event_id, mine)
-    all_in_sight = epoch == event.epoch or (event.sells_from_database and name.epoch == event.epoch)
+        return pending(event.id, mine)
+    all_in_sight = (standing is not None and standing.epoch == event.epoch) or (
+        event.sells_from_database and name.epoch == event.epoch
+    )
     if name.epoch > event.epoch or (all_in_sight and name.epoch == event.epoch):
         raise ClaimNotFound
-    if held is None or not (all_in_sight or event.is_over(timezone.now())):
+    if standing is None or not (all_in_sight or event.is_over(timezone.now())):
         raise Unavailable  # it may wait in a claim log that cannot be read now, or in a load that is under way
     if _is_known(name):
         raise ClaimNotFound  # another's
     return ClaimView(name, "rejected", timezone.now(), reason=FailedClaim.Reason.LOST)
+
+
+def _mine(name: ClaimId, standing: Standing | None) -> HeldClaim | None:
+    held = standing.held if standing is not None else []
+    return next((one for one in held if (one.epoch, one.sequence) == (name.epoch, name.sequence)), None)
 
 
 def claims_of(*, event_id: int, user_id: int) -> list[ClaimView]:
@@ -80,11 +115,11 @@ def claims_of(*, event_id: int, user_id: int) -> list[ClaimView]:
     event = catalogue.get(event_id)
     if event is None:
         raise EventNotFound
-    held, *_ = _standing(event_id, user_id)
-    if held is None and not event.sells_from_database:
+    (standing,) = standings(event_id, [(user_id, None)])
+    if standing is None and not event.sells_from_database:
         raise Unavailable
     views = {view.id: view for view in _in_database(event_id, user_id)}
-    for one in held or ():
+    for one in standing.held if standing is not None else ():
         views.setdefault(ClaimId(event_id, one.epoch, one.sequence), pending(event_id, one))
     return sorted(views.values(), key=lambda view: view.id, reverse=True)
 
@@ -92,16 +127,6 @@ def claims_of(*, event_id: int, user_id: int) -> list[ClaimView]:
 def coupons_of(user_id: int) -> QuerySet[Coupon]:
     """The user's coupons, newest first."""
     return Coupon.objects.filter(user_id=user_id).select_related("event")
-
-
-def _standing(
-    event_id: int, user_id: int, name: ClaimId | None = None
-) -> Standing | tuple[None, Literal[0], Literal[0], None]:
-    """As `StockStore.standing`; None for the claims where Redis cannot be asked."""
-    try:
-        return hot_store().standing(event_id, user_id, name.entry_id if name else None)
-    except RedisError:
-        return None, 0, 0, None
 
 
 def _noted(event: KnownEvent, user_id: int, held: HeldClaim, coupon: IssuedCoupon) -> Coupon:

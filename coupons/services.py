@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -43,51 +43,77 @@ class Claimed:
 def claim(*, event_id: int, user_id: int, idempotency_key: str = "") -> Claimed:
     """Take a unit of the event for the user: no query, one round trip to Redis; one transaction while Redis is lost.
 
-    The same `idempotency_key` gets the first answer again. Raises the `Refusal` that says why not.
+    The same `idempotency_key` gets the first answer again. Raises the `Refusal` that says why not. The gate takes the
+    same steps, and reserves for many at once (`coupons.gate`).
     """
     try:
-        claimed = _claim(event_id, user_id, _digest(idempotency_key))
+        claimed = _claim(event_id, user_id, digest(idempotency_key))
     except Refusal as refusal:
-        metrics.CLAIMS.labels(result=refusal.code).inc()
+        count(refusal.code)
         raise
-    metrics.CLAIMS.labels(result=claimed.result).inc()
+    count(claimed.result)
     return claimed
 
 
 def _claim(event_id: int, user_id: int, request: str) -> Claimed:
+    event = known_event(event_id)
+    if not sells_from_redis(event):
+        return claim_past_redis(event, user_id, request)
+    try:
+        reply, reservation = reserve(event_id, [(user_id, request)])[0]
+    except RedisError as error:
+        if not redis_is_lost(event, error):
+            raise Unavailable from error
+        return claim_past_redis(event, user_id, request)
+    return answer(event, reply, reservation)
+
+
+def known_event(event_id: int) -> KnownEvent:
+    """The event from the process's memory; `EventNotFound` for a draft or an unknown one."""
     event = catalogue.get(event_id)
     if event is None:
         raise EventNotFound
-    if event.is_over(timezone.now()):
-        return _first_answer(event, user_id, request)
-    if event.sells_from_database:
-        return _claim_directly(event, user_id, request)
-    try:
-        started = time.perf_counter()
-        reply = hot_store().reserve(event_id, epoch=event.epoch, claims=[(user_id, request)])
-        metrics.SCRIPT_SECONDS.observe(time.perf_counter() - started)
-    except RedisError as error:
-        if _redis_is_lost(event):
-            return _claim_directly(event, user_id, request, fall_back=True)
-        if not isinstance(error, StockNotAsked):  # a breaker says once that it opened
-            log.warning("claim_without_redis", event_id=event_id, error=type(error).__name__)
-        raise Unavailable from error
+    return event
+
+
+def sells_from_redis(event: KnownEvent) -> bool:
+    """Whether a claim is decided by the script in Redis, and by it alone."""
+    return not event.sells_from_database and not event.is_over(timezone.now())
+
+
+def reserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Reply, Reservation]]:
+    """Ask the script for a unit for each of `claims`, users and request digests: its answers, each with the whole.
+
+    One round trip. Raises `RedisError` where Redis does not answer; what it did then, its next answer tells.
+    """
+    started = time.perf_counter()
+    reply = hot_store().reserve(event_id, epoch=known_event(event_id).epoch, claims=claims)
+    metrics.SCRIPT_SECONDS.observe(time.perf_counter() - started)
     if reply.nudge:
         nudger.nudge(event_id)
-    return _answer(event, reply, reply.reservations[0])
+    return [(reply, reservation) for reservation in reply.reservations]
 
 
-def _redis_is_lost(event: KnownEvent) -> bool:
+def redis_is_lost(event: KnownEvent, error: RedisError) -> bool:
     """Whether Redis has been silent for as long as the event bears. A sale that nobody can claim from has time."""
     failing_for = hot_store().breaker(event.id).failing_for()
     is_open = event.status == Event.Status.PUBLISHED and event.opens_at <= timezone.now()
-    return is_open and failing_for > 0 and failing_for >= event.redis_lost_after
+    if is_open and failing_for > 0 and failing_for >= event.redis_lost_after:
+        return True
+    if not isinstance(error, StockNotAsked):  # a breaker says once that it opened
+        log.warning("claim_without_redis", event_id=event.id, error=type(error).__name__)
+    return False
 
 
-def _claim_directly(event: KnownEvent, user_id: int, request: str, *, fall_back: bool = False) -> Claimed:
-    """Claim in the database, and move the event there first if it is still on Redis."""
+def claim_past_redis(event: KnownEvent, user_id: int, request: str) -> Claimed:
+    """Claim in the database, and move the event there first if it is still on Redis. After the end: the first answer.
+
+    It may wait for the database. Raises the `Refusal` that says why not.
+    """
+    if event.is_over(timezone.now()):
+        return _first_answer(event, user_id, request)
     with direct.slot():
-        if fall_back:
+        if not event.sells_from_database:
             modes.fall_back(event.id, epoch=event.epoch)
         claim, new = direct.claim(event_id=event.id, user_id=user_id, request=request)
     if new:
@@ -112,7 +138,8 @@ def _first_answer(event: KnownEvent, user_id: int, request: str) -> Claimed:
     raise Closed(opens_at=event.opens_at)
 
 
-def _answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> Claimed:
+def answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> Claimed:
+    """What the script's answer means to the user; raises the `Refusal` where it is one."""
     match reservation.code:
         case ReserveCode.ACCEPTED:
             return Claimed(_view(event.id, reservation, drained=0), "accepted")
@@ -143,11 +170,16 @@ def _view(event_id: int, reservation: Reservation, *, drained: int) -> ClaimView
     )
 
 
-def _digest(idempotency_key: str) -> str:
+def digest(idempotency_key: str) -> str:
     """64 bits of the key, without the signs that part a user's claims in Redis; "" for no key."""
     if not idempotency_key:
         return ""
     return base64.urlsafe_b64encode(blake2b(idempotency_key.encode(), digest_size=8).digest()).rstrip(b"=").decode()
+
+
+def count(result: str) -> None:
+    """Count a claim by what came of it: a `Result`, or the code of the refusal."""
+    metrics.CLAIMS.labels(result=result).inc()
 
 
 def retry_failed_claim(*, failed_id: int) -> FailedClaim:

@@ -102,6 +102,11 @@ class Catalogue:
             event = self._look_up(event_id)
         return event
 
+    def is_at_hand(self, event_id: int) -> bool:
+        """Whether `get` can answer from memory, without waiting for anybody."""
+        reading = self._thread is not None and self._thread.is_alive()
+        return reading and (event_id in self._events or event_id in self._misses)
+
     def refresh(self) -> None:
         """Read everything now. What cannot be read stays as it was."""
         with self._refreshing:

@@ -1,5 +1,6 @@
 """Refusals of this domain. Each carries the stable code of the API; `config.problems` alone turns it into HTTP."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -15,6 +16,20 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error
     def fields(self) -> dict[str, Any]:
         """What the API says beside the detail, as JSON values."""
         return {}
+
+
+class Invalid(Refusal):
+    """Some fields are not valid; `errors` says which and why."""
+
+    code = "invalid"
+
+    def __init__(self, errors: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.errors = errors
+
+    def fields(self) -> dict[str, Any]:
+        """What is wrong with each field."""
+        return {"errors": self.errors}
 
 
 class EventNotFound(Refusal):

@@ -1,8 +1,7 @@
 """Claims and coupons by the REST API."""
 
-import re
-
 from django.db.models import QuerySet
+from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import ListAPIView
@@ -11,17 +10,14 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from structlog.contextvars import bind_contextvars
 
-from coupons import selectors, services
+from coupons import answers, selectors, services
+from coupons.api.requests import IDEMPOTENCY_KEY, idempotency_key
 from coupons.api.serializers import ClaimSerializer, CouponSerializer, claim_as_json
 from coupons.errors import CouponNotFound
 from coupons.models import Coupon
 from events.catalogue import catalogue
 from events.errors import EventNotFound
 from notifications.api.callers import user_id_of
-
-# Printable ASCII, up to 255 signs. HTTP takes the spaces off both ends, so there are none.
-IDEMPOTENCY_KEY = r"^[!-~]([ -~]{0,253}[!-~])?$"
-_idempotency_key = re.compile(IDEMPOTENCY_KEY.strip("^$"))
 
 KEY_HEADER = OpenApiParameter(
     "Idempotency-Key",
@@ -53,17 +49,17 @@ class ClaimsView(APIView):
             "x-refusals": ["sold_out", "already_claimed", "not_open", "closed", "paused", "rate_limited", "not_found"]
         },
     )
-    def post(self, request: Request, event_id: int) -> Response:
+    def post(self, request: Request, event_id: int) -> HttpResponse:
         """Take one of the event's coupons. What became of an accepted claim (202) is told at its `Location`.
 
         201: it is issued already, because the sale goes on without its fast store for a while.
         """
         if not isinstance(request.data, dict):
             raise ValidationError({"non_field_errors": ["The body must be a JSON object, or none at all."]})
-        claim = services.claim(event_id=event_id, user_id=user_id_of(request), idempotency_key=_key_of(request)).claim
+        key = idempotency_key(request.META.get("HTTP_IDEMPOTENCY_KEY"))
+        claim = services.claim(event_id=event_id, user_id=user_id_of(request), idempotency_key=key).claim
         bind_contextvars(claim_id=str(claim.id))
-        status = 201 if claim.status == "issued" else 202
-        return Response(claim_as_json(claim), status=status, headers={"Location": f"{request.path}/{claim.id}"})
+        return answers.claimed(claim).as_response()
 
     @extend_schema(
         operation_id="list_claims",
@@ -85,11 +81,11 @@ class ClaimView(APIView):
     @extend_schema(
         operation_id="get_claim", summary="What became of a claim", tags=["claims"], responses=ClaimSerializer
     )
-    def get(self, request: Request, event_id: int, claim_id: str) -> Response:
+    def get(self, request: Request, event_id: int, claim_id: str) -> HttpResponse:
         """Pending, issued (with the coupon) or rejected (with the reason)."""
         bind_contextvars(claim_id=claim_id)
         claim = selectors.claim_of(event_id=event_id, user_id=user_id_of(request), claim_id=claim_id)
-        return Response(claim_as_json(claim))
+        return answers.claim(claim).as_response()
 
 
 @extend_schema_view(get=extend_schema(operation_id="list_coupons", summary="Your coupons", tags=["coupons"]))
@@ -115,13 +111,3 @@ class CouponView(APIView):
         if coupon is None:
             raise CouponNotFound
         return Response(CouponSerializer(coupon).data)
-
-
-def _key_of(request: Request) -> str:
-    """The Idempotency-Key, "" where there is none."""
-    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
-    if key is None:
-        return ""
-    if not _idempotency_key.fullmatch(key):
-        raise ValidationError({"Idempotency-Key": ["1 to 255 printable ASCII characters."]})
-    return str(key)

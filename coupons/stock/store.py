@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 from importlib import resources
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -242,16 +242,29 @@ class StockStore:
 
     def standing(self, event_id: int, user_id: int, entry_id: str | None = None) -> Standing:
         """A user's claims, and the coupon of the one that is asked for if it was issued just now. One round trip."""
+        (standing,) = self.standings(event_id, [(user_id, entry_id)])
+        return standing
+
+    def standings(self, event_id: int, asked: Sequence[tuple[int, str | None]]) -> list[Standing]:
+        """`standing` of each of the users and claims, all in one round trip."""
         pipe = self.client.pipeline(transaction=False)
         # The claims first: a watermark read later can only be further on.
-        pipe.hget(keys.claimants(event_id), str(user_id))
+        pipe.hmget(keys.claimants(event_id), [str(user_id) for user_id, _ in asked])
         pipe.hmget(keys.state(event_id), ["epoch", "drained"])
-        if entry_id:
+        if any(entry_id for _, entry_id in asked):
             for key in _issued_lately(event_id):
-                pipe.hget(key, _noted(entry_id, user_id))
-        text, (epoch, drained), *noted = pipe.execute()
-        coupon = next((IssuedCoupon.parse(one) for one in noted if one), None)
-        return Standing(HeldClaim.parse_all(text), int(epoch or 0), int(drained or 0), coupon)
+                pipe.hmget(key, [_noted(entry_id or "", user_id) for user_id, entry_id in asked])
+        texts, (epoch, drained), *noted = pipe.execute()
+        coupons = zip(*noted, strict=True) if noted else repeat(())
+        return [
+            Standing(
+                HeldClaim.parse_all(text),
+                int(epoch or 0),
+                int(drained or 0),
+                next((IssuedCoupon.parse(one) for one in coupon if one), None),
+            )
+            for text, coupon in zip(texts, coupons, strict=False)
+        ]
 
     def held_by_each(self, event_id: int, user_ids: Sequence[int]) -> dict[int, list[HeldClaim]]:
         """The claims of each of the users, in one round trip."""
@@ -325,8 +338,8 @@ class StockNotAsked(BreakerOpen, RedisError):  # noqa: N818 - as `BreakerOpen`
 class HotStore(StockStore):
     """The store of the request path: behind circuit breakers, so that a Redis that hangs is not waited for each time.
 
-    One breaker a process; on a cluster one an event, for its nodes go one by one. `reserve`, `standing`, `held_by` and
-    `in_log` raise `StockNotAsked` while it is open.
+    One breaker a process; on a cluster one an event, for its nodes go one by one. `reserve`, `standings`, `in_log` and
+    what is made of them raise `StockNotAsked` while it is open.
     """
 
     def __init__(self, client: Client) -> None:
@@ -338,10 +351,10 @@ class HotStore(StockStore):
         with self.breaker(event_id):
             return super().reserve(event_id, epoch=epoch, claims=claims)
 
-    def standing(self, event_id: int, user_id: int, entry_id: str | None = None) -> Standing:
-        """As `StockStore.standing`."""
+    def standings(self, event_id: int, asked: Sequence[tuple[int, str | None]]) -> list[Standing]:
+        """As `StockStore.standings`."""
         with self.breaker(event_id):
-            return super().standing(event_id, user_id, entry_id)
+            return super().standings(event_id, asked)
 
     def in_log(self, event_id: int, entry_ids: Sequence[str]) -> set[str]:
         """As `StockStore.in_log`."""

@@ -9,6 +9,8 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.authentication import JWTAuthentication
 
 from config.urls import urlpatterns as ours
+from coupons import services
+from coupons.api.serializers import claim_as_json
 from coupons.api.views import ClaimsView
 from tests.benchmarks.textbook import issue_one
 
@@ -20,9 +22,9 @@ class TextbookClaimsView(ClaimsView):
     parser_classes = [JSONParser]
 
     def post(self, request: Request, event_id: int) -> Response:
-        response = super().post(request, event_id)
-        issue_one.delay(event_id, request.user.id, response.data["sequence"])
-        return response
+        claim = services.claim(event_id=event_id, user_id=request.user.id).claim
+        issue_one.delay(event_id, request.user.id, claim.id.sequence)
+        return Response(claim_as_json(claim), status=202, headers={"Location": f"{request.path}/{claim.id}"})
 
 
 urlpatterns = [path("api/v1/events/<int:event_id>/claims", TextbookClaimsView.as_view()), *ours]

@@ -31,7 +31,7 @@ def test_a_problem_has_these_fields_and_no_others(db):
         "type": "urn:seonchak:problem:unauthenticated",
         "title": "Who asks is not known",
         "status": 401,
-        "detail": "Authentication credentials were not provided.",
+        "detail": "Who asks is told by an access token: send it as `Authorization: Bearer …`.",
         "code": "unauthenticated",
     }
 

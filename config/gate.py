@@ -1,0 +1,263 @@
+"""The gate: the few endpoints that a rush goes to, over ASGI and without Django's request stack.
+
+It takes the plain requests of its routes, which are nearly all of them, and leaves everything else to Django: other
+paths and methods, and requests of an unusual form, which Django knows how to read or to refuse. So both lanes have one
+contract, and what is answered here is made by the same functions as there.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from django.conf import settings
+from django.db import connection
+from django.http.request import split_domain_port, validate_host
+
+from config.api import takes_json
+from config.metrics import GATE_REQUESTS
+from config.middleware import REQUEST_ID
+from config.postgresql.connection import patience
+from config.problems import of_error, unforeseen
+from config.tokens import Unauthenticated, caller_of
+from coupons.gate import CouponEndpoints
+from events.answers import Answer
+from events.errors import Unavailable
+from events.gate import Call, EventEndpoints, Route, Threads
+
+log = structlog.get_logger(__name__)
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+T = TypeVar("T")
+
+PREFIX = "/api/v1/events/"
+KNOWN_HOSTS = 1000
+NOT_MODIFIED = 304
+WAITING = 1000  # calls that wait for a thread, of each kind
+
+# What Django's middleware gives to every answer.
+_EVERYWHERE = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", settings.SECURE_REFERRER_POLICY.encode()),
+    (b"cross-origin-opener-policy", settings.SECURE_CROSS_ORIGIN_OPENER_POLICY.encode()),
+    (b"x-frame-options", settings.X_FRAME_OPTIONS.encode()),
+]
+if settings.SECURE_HTTPS:
+    _EVERYWHERE.append((b"strict-transport-security", b"max-age=%d" % settings.SECURE_HSTS_SECONDS))
+
+
+class Pool:
+    """Threads for calls that block, and a bound on how many may wait for one: who comes beyond is refused at once."""
+
+    def __init__(self, name: str, *, threads: int, waiting: int, wrap: Callable[[Callable[[], Any]], Any]) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._limit = threads + waiting
+        self._wrap = wrap
+        self._under_way = 0
+
+    def run(self, function: Callable[..., T], /, *arguments: Any) -> "asyncio.Future[T]":
+        """Have the function called in a thread; its result, later. `Unavailable` where too many wait already."""
+        if self._under_way >= self._limit:
+            raise Unavailable
+        self._under_way += 1
+        loop = asyncio.get_running_loop()
+        call: asyncio.Future[T] = loop.run_in_executor(self._threads, self._wrap, partial(function, *arguments))
+        call.add_done_callback(self._done)
+        return call
+
+    def _done(self, _: Any) -> None:
+        self._under_way -= 1
+
+
+def _at_once(function: Callable[[], T]) -> T:
+    return function()
+
+
+def _with_database(function: Callable[[], T]) -> T:
+    """As in a request of Django's: bounded in time, and its connection given back."""
+    try:
+        with patience(settings.DATABASE_REQUEST_TIMEOUT):
+            return function()
+    finally:
+        connection.close()
+
+
+class Gate:
+    """The ASGI application. `otherwise` serves what is not for the gate."""
+
+    def __init__(self, otherwise: Application) -> None:
+        self._otherwise = otherwise
+        self._routes: dict[tuple[str, str, bool], Route] = {}
+        self._hosts: dict[bytes, bool] = {}
+        redis = Pool("gate-redis", threads=settings.GATE_REDIS_THREADS, waiting=WAITING, wrap=_at_once)
+        database = Pool("gate-database", threads=settings.GATE_DATABASE_THREADS, waiting=WAITING, wrap=_with_database)
+        threads = Threads(redis.run, database.run)
+        for endpoints in (EventEndpoints(threads), CouponEndpoints(threads)):
+            self._add(endpoints.routes())
+
+    def _add(self, routes: Iterable[Route]) -> None:
+        for route in routes:
+            self._routes[route.method, route.name, route.argument] = route
+            if route.method == "GET":
+                self._routes["HEAD", route.name, route.argument] = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope."""
+        if scope["type"] == "http":
+            found = self._find(scope["method"], scope["path"])
+            if found is not None:
+                request = Request(scope, *found)
+                if request.is_plain() and self._is_our_host(request.headers.get(b"host", b"")):
+                    return await self._serve(request, receive, send)
+        elif scope["type"] == "lifespan":
+            return await _live(receive, send)
+        return await self._otherwise(scope, receive, send)
+
+    def _find(self, method: str, path: str) -> tuple[Route, int, str] | None:
+        if not path.startswith(PREFIX):
+            return None
+        event, _, tail = path[len(PREFIX) :].partition("/")
+        name, slash, argument = tail.partition("/")
+        route = self._routes.get((method, name, bool(slash)))
+        if route is None or not (event.isascii() and event.isdigit() and len(event) < 19):  # noqa: PLR2004
+            return None
+        if slash and (not argument or "/" in argument):
+            return None
+        return route, int(event), argument
+
+    def _is_our_host(self, host: bytes) -> bool:
+        """Whether Django would serve it; what it would not is left to it to refuse."""
+        ours = self._hosts.get(host)
+        if ours is None:
+            domain, _ = split_domain_port(host.decode("latin-1"))
+            ours = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+            if len(self._hosts) < KNOWN_HOSTS:
+                self._hosts[host] = ours
+        return ours
+
+    async def _serve(self, request: "Request", receive: Receive, send: Send) -> None:
+        body = b""
+        if request.length:
+            body = await _read(receive)
+            if not _is_object(body):
+                return await self._otherwise(request.scope, _again(body, receive), send)
+        answer = await _answer(request)
+        GATE_REQUESTS.labels(route=request.route.name, status=answer.status).inc()
+        await send({"type": "http.response.start", "status": answer.status, "headers": request.reply_headers(answer)})
+        content = b"" if request.scope["method"] == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": content})
+        return None
+
+
+class Request:
+    """A request on its way to an endpoint."""
+
+    __slots__ = ("argument", "event_id", "headers", "length", "repeats", "route", "scope")
+
+    def __init__(self, scope: Scope, route: Route, event_id: int, argument: str) -> None:
+        self.scope = scope
+        self.route = route
+        self.event_id = event_id
+        self.argument = argument
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.repeats = len(self.headers) != len(scope["headers"])
+        self.length = 0
+
+    def is_plain(self) -> bool:
+        """Whether it can be read without Django: JSON or no body at all, no header twice, JSON for an answer."""
+        headers = self.headers
+        if self.repeats or b"transfer-encoding" in headers or not takes_json(self.header("accept")):
+            return False
+        length = headers.get(b"content-length")
+        if length is None or length == b"0":
+            return True
+        if self.route.method != "POST" or not length.isdigit() or len(length) > 9:  # noqa: PLR2004
+            return False
+        self.length = int(length)
+        media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        return media_type == b"application/json" and self.length <= settings.API_BODY_LIMIT
+
+    def header(self, name: str) -> str | None:
+        """A header's text, None where it was not sent."""
+        value = self.headers.get(name.encode())
+        return None if value is None else value.decode("latin-1")
+
+    def call(self) -> Call:
+        """What the endpoint needs of it; `Unauthenticated` without a good token, unless the endpoint is public."""
+        user_id = 0
+        if not self.route.public:
+            caller = caller_of(self.header("authorization"))
+            if caller is None:
+                raise Unauthenticated
+            user_id = caller.id
+        return Call(self.event_id, self.argument, user_id, self.header)
+
+    def reply_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
+        """All headers of the answer: its own, and those that Django's middleware gives to every one."""
+        request_id = self.headers.get(b"x-request-id", b"").decode("latin-1")
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = secrets.token_hex(8)
+        headers = [*_EVERYWHERE, (b"x-request-id", request_id.encode())]
+        if answer.status != NOT_MODIFIED:
+            headers += ((b"content-type", answer.media_type.encode()), (b"content-length", b"%d" % len(answer.body)))
+        if "Cache-Control" not in answer.headers:
+            headers.append((b"cache-control", b"no-store"))
+        headers += ((name.lower().encode(), value.encode()) for name, value in answer.headers.items())
+        return headers
+
+
+async def _answer(request: Request) -> Answer:
+    try:
+        return await request.route.endpoint(request.call())
+    except Exception as error:
+        answer = of_error(error)
+        if answer is None:
+            log.exception("gate_error", route=request.route.name)
+            answer = unforeseen()
+        return answer
+
+
+async def _read(receive: Receive) -> bytes:
+    """The body; as long as its Content-Length says, for the server cuts it there."""
+    parts: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """`receive` for who has not seen the body yet."""
+    unread = [body]
+
+    async def receive_again() -> Mapping[str, Any]:
+        if unread:
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
+        return await receive()
+
+    return receive_again
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(body), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """The lifespan protocol: there is nothing to start, and nothing to end."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,70 @@
+"""The gate's part of coupons: claims in groups, and what became of them.
+
+The steps are those of `services.claim` and `selectors.claim_of`; only their calls of Redis are shared with whoever
+else is asking at the moment, and what may wait for the database is done away from the event loop.
+"""
+
+from django.conf import settings
+from redis.exceptions import RedisError
+
+from coupons import answers, selectors, services
+from coupons.api.requests import idempotency_key
+from coupons.models import ClaimId
+from coupons.services import Claimed
+from coupons.stock.records import Reply, Reservation, Standing
+from events.answers import Answer
+from events.errors import Refusal, Unavailable
+from events.gate import Call, Route, Threads, known
+from events.grouping import Grouped
+
+
+class CouponEndpoints:
+    """What the gate answers of claims."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        bounds = {"at_most": settings.GATE_GROUP, "waiting": settings.GATE_WAITING}
+        self._reservations: Grouped[tuple[int, str], tuple[Reply, Reservation]] = Grouped(
+            services.reserve, run=threads.redis, **bounds
+        )
+        self._standings: Grouped[tuple[int, ClaimId], Standing | None] = Grouped(
+            selectors.standings, run=threads.redis, **bounds
+        )
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [Route("POST", "claims", self.claim), Route("GET", "claims", self.claim_of, argument=True)]
+
+    async def claim(self, call: Call) -> Answer:
+        """Take one of the event's coupons."""
+        try:
+            claimed = await self._claim(call)
+        except Refusal as refusal:
+            services.count(refusal.code)
+            raise
+        services.count(claimed.result)
+        return answers.claimed(claimed.claim)
+
+    async def _claim(self, call: Call) -> Claimed:
+        request = services.digest(idempotency_key(call.header("idempotency-key")))
+        event = await known(call.event_id, self._threads)
+        if services.sells_from_redis(event):
+            try:
+                reply, reservation = await self._reservations.ask(event.id, (call.user_id, request))
+            except RedisError as error:
+                if not services.redis_is_lost(event, error):
+                    raise Unavailable from error
+            else:
+                return services.answer(event, reply, reservation)
+        claimed: Claimed = await self._threads.database(services.claim_past_redis, event, call.user_id, request)
+        return claimed
+
+    async def claim_of(self, call: Call) -> Answer:
+        """What became of a claim."""
+        await known(call.event_id, self._threads)
+        event, name = selectors.named(call.event_id, call.argument)
+        standing = await self._standings.ask(event.id, (call.user_id, name))
+        view = selectors.told_by_redis(event, call.user_id, name, standing)
+        if view is None:
+            view = await self._threads.database(selectors.told_by_database, event, call.user_id, name, standing)
+        return answers.claim(view)

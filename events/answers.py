@@ -1,0 +1,39 @@
+"""Answers of the REST API as values: status, body and headers, whichever lane then writes them as HTTP.
+
+Two lanes serve the API, Django's views and the gate. What they say is made here, and above here, once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from django.http import HttpResponse
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a caller is told. `headers` are those of this answer; what all answers bear, the lane adds."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = JSON
+
+    def as_response(self) -> HttpResponse:
+        """The answer as a view returns it."""
+        return HttpResponse(self.body, status=self.status, content_type=self.media_type, headers=dict(self.headers))
+
+
+def dumps(data: Any) -> bytes:
+    """`data` as JSON, moments as ISO 8601 in UTC with milliseconds."""
+    return orjson.dumps(data, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(value)

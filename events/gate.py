@@ -1,0 +1,72 @@
+"""The gate's part of events, and what all its parts are made of.
+
+The gate is an ASGI application beside Django's (`config.gate`). It knows the way of a request up to an endpoint and
+back; the endpoints are in the apps, as coroutines that take a `Call` and return an `Answer` or raise a `Refusal`.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from events import state
+from events.answers import Answer
+from events.catalogue import KnownEvent, catalogue
+from events.errors import EventNotFound
+from events.grouping import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, as far as an endpoint needs it."""
+
+    event_id: int
+    argument: str  # what stands behind the endpoint's name in the path, "" for nothing
+    user_id: int  # 0 where the endpoint is public
+    header: Callable[[str], str | None]  # a header's text, by its name in small letters
+
+
+Endpoint = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An endpoint below `/api/v1/events/{id}/`. A GET answers HEAD as well."""
+
+    method: str
+    name: str
+    endpoint: Endpoint
+    argument: bool = False  # whether something stands behind the name
+    public: bool = False  # whether no token is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Where endpoints have done what blocks. Apart, so that one server that hangs takes nothing from the other."""
+
+    redis: Run
+    database: Run
+
+
+async def known(event_id: int, threads: Threads) -> KnownEvent:
+    """The event, from memory but for the first time; `EventNotFound` for a draft or an unknown one."""
+    if not catalogue.is_at_hand(event_id):
+        await threads.database(catalogue.get, event_id)
+    event = catalogue.get(event_id)
+    if event is None:
+        raise EventNotFound
+    return event
+
+
+class EventEndpoints:
+    """What the gate answers of events."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [Route("GET", "state", self.state, public=True)]
+
+    async def state(self, call: Call) -> Answer:
+        """Where the event stands, from memory."""
+        await known(call.event_id, self._threads)
+        return state.state(call.event_id, if_none_match=call.header("if-none-match"))

@@ -1,0 +1,96 @@
+"""Group commit: questions that come while a call is under way go together into the next one.
+
+So the cost of a round trip is shared by as many as are in a hurry at the moment, and one who comes alone waits for
+nobody. (D. DeWitt et al., *Implementation techniques for main memory database systems*, 1984, section 5.)
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+from events.errors import Unavailable
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Run(Protocol):
+    """Runs a function that blocks, away from the event loop."""
+
+    def __call__(self, function: Callable[..., Any], /, *args: Any) -> "asyncio.Future[Any]":
+        """Start it; its result, later."""
+
+
+class Grouped(Generic[Q, A]):
+    """Asks `call(key, questions)` for the answers, one call a key at a time. For one event loop.
+
+    `at_most` questions go into a call; `waiting` may wait for theirs, and who comes beyond is refused at once: what
+    would be answered too late must not take memory, nor time from those who are answered.
+    """
+
+    def __init__(
+        self, call: Callable[[int, Sequence[Q]], Sequence[A]], *, run: Run, at_most: int, waiting: int
+    ) -> None:
+        self._call = call
+        self._run = run
+        self._at_most = at_most
+        self._limit = waiting
+        self._queues: dict[int, deque[tuple[Q, asyncio.Future[A]]]] = {}  # a key is in it while a call is under way
+
+    async def ask(self, key: int, question: Q) -> A:
+        """The answer to the question. Raises what the call raised, `Unavailable` where too many wait already."""
+        loop = asyncio.get_running_loop()
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = deque()
+            loop.call_soon(self._start, key)  # what this turn of the loop brings goes along
+        elif len(queue) >= self._limit:
+            raise Unavailable
+        answer: asyncio.Future[A] = loop.create_future()
+        queue.append((question, answer))
+        return await answer
+
+    def _start(self, key: int) -> None:
+        queue = self._queues[key]
+        group: list[tuple[Q, asyncio.Future[A]]] = []
+        while queue and len(group) < self._at_most:
+            one = queue.popleft()
+            if not one[1].done():  # who has hung up meanwhile takes nothing
+                group.append(one)
+        if not group:
+            del self._queues[key]
+            return
+        try:
+            call = self._run(self._call, key, [question for question, _ in group])
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
+            self._tell(key, group, error=error)
+            return
+        call.add_done_callback(partial(self._finish, key, group))
+
+    def _finish(self, key: int, group: list[tuple[Q, asyncio.Future[A]]], call: "asyncio.Future[Sequence[A]]") -> None:
+        if call.cancelled():
+            self._tell(key, group, error=Unavailable())
+        elif (error := call.exception()) is not None:
+            self._tell(key, group, error=error)
+        else:
+            self._tell(key, group, answers=call.result())
+
+    def _tell(
+        self,
+        key: int,
+        group: list[tuple[Q, asyncio.Future[A]]],
+        *,
+        answers: Sequence[A] = (),
+        error: BaseException | None = None,
+    ) -> None:
+        if error is not None:
+            for _, waiting in group:
+                if not waiting.done():
+                    waiting.set_exception(error)
+        else:
+            for (_, waiting), answer in zip(group, answers, strict=True):
+                if not waiting.done():
+                    waiting.set_result(answer)
+        self._start(key)

@@ -1,0 +1,139 @@
+"""Group commit: who comes while a call is under way goes into the next, and nobody takes a neighbour along."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from events.errors import Unavailable
+from events.grouping import Grouped
+
+
+class Server:
+    """Doubles numbers, when it is let go; notes what it was asked in each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, list[int]]] = []
+        self.gate = threading.Event()
+
+    def double(self, key: int, questions: Sequence[int]) -> list[int]:
+        self.calls.append((key, list(questions)))
+        assert self.gate.wait(5)
+        if 0 in questions:
+            raise ZeroDivisionError
+        return [2 * one for one in questions]
+
+
+def in_threads(function: Callable[..., Any], /, *arguments: Any) -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+
+
+def grouped(server: Server, **bounds: int) -> Grouped[int, int]:
+    return Grouped(server.double, run=in_threads, **{"at_most": 100, "waiting": 100, **bounds})
+
+
+async def asked(*questions: Awaitable[int]) -> list[asyncio.Task[int]]:
+    """The questions, under way."""
+    tasks = [asyncio.ensure_future(one) for one in questions]
+    for _ in range(3):  # turns of the loop: they are asked, and the call is begun
+        await asyncio.sleep(0)
+    return tasks
+
+
+def test_who_comes_during_a_call_goes_into_the_next_and_who_comes_together_goes_together() -> None:
+    server = Server()
+
+    async def scenario() -> list[int]:
+        ask = grouped(server).ask
+        first = await asked(ask(7, 1), ask(7, 2))
+        then = await asked(ask(7, 3), ask(7, 4), ask(7, 5))
+        server.gate.set()
+        return await asyncio.gather(*first, *then)
+
+    assert asyncio.run(scenario()) == [2, 4, 6, 8, 10]
+    assert server.calls == [(7, [1, 2]), (7, [3, 4, 5])]
+
+
+def test_each_key_has_its_own_call() -> None:
+    server = Server()
+
+    async def scenario() -> list[int]:
+        ask = grouped(server).ask
+        tasks = await asked(ask(7, 1), ask(8, 2))
+        server.gate.set()
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(scenario()) == [2, 4]
+    assert sorted(server.calls) == [(7, [1]), (8, [2])]
+
+
+def test_a_call_takes_so_many_and_no_more() -> None:
+    server = Server()
+
+    async def scenario() -> list[int]:
+        ask = grouped(server, at_most=2).ask
+        tasks = await asked(*(ask(7, number) for number in range(1, 6)))
+        server.gate.set()
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(scenario()) == [2, 4, 6, 8, 10]
+    assert [questions for _, questions in server.calls] == [[1, 2], [3, 4], [5]]
+
+
+def test_beyond_the_bound_one_is_refused_at_once_and_the_others_are_answered() -> None:
+    server = Server()
+
+    async def scenario() -> list[int | BaseException]:
+        ask = grouped(server, waiting=3).ask
+        under_way = await asked(ask(7, 1))
+        tasks = await asked(*(ask(7, number) for number in range(2, 7)))
+        refused = [task.exception() for task in tasks if task.done()]
+        assert [type(error) for error in refused] == [Unavailable, Unavailable]
+        server.gate.set()
+        return await asyncio.gather(*under_way, *tasks, return_exceptions=True)
+
+    assert asyncio.run(scenario())[:4] == [2, 4, 6, 8]
+
+
+def test_a_call_that_fails_is_told_to_those_in_it_and_to_nobody_else() -> None:
+    server = Server()
+
+    async def scenario() -> list[int | BaseException]:
+        ask = grouped(server).ask
+        failing = await asked(ask(7, 0), ask(7, 1))
+        then = await asked(ask(7, 2))
+        server.gate.set()
+        return await asyncio.gather(*failing, *then, return_exceptions=True)
+
+    *failed, answer = asyncio.run(scenario())
+    assert [type(error) for error in failed] == [ZeroDivisionError, ZeroDivisionError]
+    assert answer == 4
+
+
+def test_who_has_hung_up_is_not_asked_for() -> None:
+    server = Server()
+
+    async def scenario() -> list[int]:
+        ask = grouped(server).ask
+        first = await asked(ask(7, 1))
+        gone, stays = await asked(ask(7, 2), ask(7, 3))
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        server.gate.set()
+        return await asyncio.gather(*first, stays)
+
+    assert asyncio.run(scenario()) == [2, 6]
+    assert server.calls == [(7, [1]), (7, [3])]
+
+
+def test_what_cannot_even_be_started_is_told_too() -> None:
+    def refuse(*_: Any) -> "asyncio.Future[Any]":
+        raise Unavailable
+
+    async def scenario() -> None:
+        await Grouped(Server().double, run=refuse, at_most=1, waiting=10).ask(7, 1)
+
+    with pytest.raises(Unavailable):
+        asyncio.run(scenario())

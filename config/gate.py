@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from typing import Any, TypeVar
 
 import orjson
@@ -19,7 +20,7 @@ from django.db import connection
 from django.http.request import split_domain_port, validate_host
 
 from config.api import takes_json
-from config.metrics import GATE_REQUESTS
+from config.metrics import gate_requests
 from config.middleware import REQUEST_ID
 from config.postgresql.connection import patience
 from config.problems import of_error, unforeseen
@@ -37,18 +38,16 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 T = TypeVar("T")
 
+_PROCESS = secrets.token_hex(4).encode()  # before the number of a request, so that its id is of no other process
+_requests = count(1)
+
 PREFIX = "/api/v1/events/"
 KNOWN_HOSTS = 1000
 NOT_MODIFIED = 304
 WAITING = 1000  # calls that wait for a thread, of each kind
 
-# What Django's middleware gives to every answer.
-_EVERYWHERE = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", settings.SECURE_REFERRER_POLICY.encode()),
-    (b"cross-origin-opener-policy", settings.SECURE_CROSS_ORIGIN_OPENER_POLICY.encode()),
-    (b"x-frame-options", settings.X_FRAME_OPTIONS.encode()),
-]
+# What Django's middleware gives to every answer; not what is for pages only.
+_EVERYWHERE = [(b"x-content-type-options", b"nosniff")]
 if settings.SECURE_HTTPS:
     _EVERYWHERE.append((b"strict-transport-security", b"max-age=%d" % settings.SECURE_HSTS_SECONDS))
 
@@ -148,8 +147,11 @@ class Gate:
             body = await _read(receive)
             if not _is_object(body):
                 return await self._otherwise(request.scope, _again(body, receive), send)
-        answer = await _answer(request)
-        GATE_REQUESTS.labels(route=request.route.name, status=answer.status).inc()
+        try:
+            answer = await request.route.endpoint(request.call())
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is answered
+            answer = _problem(error, request.route)
+        gate_requests(request.route.name, answer.status).inc()
         await send({"type": "http.response.start", "status": answer.status, "headers": request.reply_headers(answer)})
         content = b"" if request.scope["method"] == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": content})
@@ -201,27 +203,28 @@ class Request:
 
     def reply_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
         """All headers of the answer: its own, and those that Django's middleware gives to every one."""
-        request_id = self.headers.get(b"x-request-id", b"").decode("latin-1")
-        if not REQUEST_ID.fullmatch(request_id):
-            request_id = secrets.token_hex(8)
-        headers = [*_EVERYWHERE, (b"x-request-id", request_id.encode())]
+        headers = [*_EVERYWHERE, (b"x-request-id", self._request_id())]
         if answer.status != NOT_MODIFIED:
             headers += ((b"content-type", answer.media_type.encode()), (b"content-length", b"%d" % len(answer.body)))
         if "Cache-Control" not in answer.headers:
             headers.append((b"cache-control", b"no-store"))
-        headers += ((name.lower().encode(), value.encode()) for name, value in answer.headers.items())
+        for name, value in answer.headers.items():
+            headers.append((name.lower().encode(), value.encode()))
         return headers
 
+    def _request_id(self) -> bytes:
+        given = self.headers.get(b"x-request-id")
+        if given is not None and REQUEST_ID.fullmatch(given.decode("latin-1")):
+            return given
+        return b"%b%08x" % (_PROCESS, next(_requests))
 
-async def _answer(request: Request) -> Answer:
-    try:
-        return await request.route.endpoint(request.call())
-    except Exception as error:
-        answer = of_error(error)
-        if answer is None:
-            log.exception("gate_error", route=request.route.name)
-            answer = unforeseen()
-        return answer
+
+def _problem(error: Exception, route: Route) -> Answer:
+    answer = of_error(error)
+    if answer is None:
+        log.error("gate_error", route=route.name, exc_info=error)
+        answer = unforeseen()
+    return answer
 
 
 async def _read(receive: Receive) -> bytes:

@@ -13,6 +13,7 @@ from coupons.models import ClaimId
 from coupons.services import Claimed
 from coupons.stock.records import Reply, Reservation, Standing
 from events.answers import Answer
+from events.catalogue import KnownEvent, catalogue
 from events.errors import Refusal, Unavailable
 from events.gate import Call, Route, Threads, known
 from events.grouping import Grouped
@@ -38,25 +39,26 @@ class CouponEndpoints:
     async def claim(self, call: Call) -> Answer:
         """Take one of the event's coupons."""
         try:
-            claimed = await self._claim(call)
+            request = services.digest(idempotency_key(call.header("idempotency-key")))
+            event = catalogue.at_hand(call.event_id) or await known(call.event_id, self._threads)
+            if services.sells_from_redis(event):
+                try:
+                    reply, reservation = await self._reservations.ask(event.id, (call.user_id, request))
+                    claimed = services.answer(event, reply, reservation)
+                except RedisError as error:
+                    if not services.redis_is_lost(event, error):
+                        raise Unavailable from error
+                    claimed = await self._past_redis(event, call.user_id, request)
+            else:
+                claimed = await self._past_redis(event, call.user_id, request)
         except Refusal as refusal:
             services.count(refusal.code)
             raise
         services.count(claimed.result)
         return answers.claimed(claimed.claim)
 
-    async def _claim(self, call: Call) -> Claimed:
-        request = services.digest(idempotency_key(call.header("idempotency-key")))
-        event = await known(call.event_id, self._threads)
-        if services.sells_from_redis(event):
-            try:
-                reply, reservation = await self._reservations.ask(event.id, (call.user_id, request))
-            except RedisError as error:
-                if not services.redis_is_lost(event, error):
-                    raise Unavailable from error
-            else:
-                return services.answer(event, reply, reservation)
-        claimed: Claimed = await self._threads.database(services.claim_past_redis, event, call.user_id, request)
+    async def _past_redis(self, event: KnownEvent, user_id: int, request: str) -> Claimed:
+        claimed: Claimed = await self._threads.database(services.claim_past_redis, event, user_id, request)
         return claimed
 
     async def claim_of(self, call: Call) -> Answer:

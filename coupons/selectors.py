@@ -1,9 +1,8 @@
 """Reads of claims and coupons. All of them see only what belongs to the user they are given."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -24,8 +23,7 @@ Status = Literal["pending", "issued", "rejected"]
 _polls = Bulkhead(settings.DATABASE_CLAIMS)
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimView:
+class ClaimView(NamedTuple):
     """A claim as its owner sees it. `coupon` where it is issued, `reason` where it is rejected."""
 
     id: ClaimId

@@ -4,9 +4,10 @@ Two lanes serve the API, Django's views and the gate. What they say is made here
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import orjson
 from django.http import HttpResponse
@@ -14,13 +15,12 @@ from django.http import HttpResponse
 JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a caller is told. `headers` are those of this answer; what all answers bear, the lane adds."""
 
     status: int
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     media_type: str = JSON
 
     def as_response(self) -> HttpResponse:
@@ -34,6 +34,9 @@ def dumps(data: Any) -> bytes:
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return str(value)
+    return _moment(value) if isinstance(value, datetime) else str(value)
+
+
+@lru_cache(1024)  # claims of one group have one moment
+def _moment(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -102,10 +102,14 @@ class Catalogue:
             event = self._look_up(event_id)
         return event
 
-    def is_at_hand(self, event_id: int) -> bool:
-        """Whether `get` can answer from memory, without waiting for anybody."""
-        reading = self._thread is not None and self._thread.is_alive()
-        return reading and (event_id in self._events or event_id in self._misses)
+    def at_hand(self, event_id: int) -> KnownEvent | None:
+        """The event where memory has it, so that nobody is waited for; None: `get` must be asked."""
+        self._asked_at = time.monotonic()
+        return self._events.get(event_id) if self._is_reading() else None
+
+    def is_known_to_be_missing(self, event_id: int) -> bool:
+        """Whether memory has it that there is no such event for visitors."""
+        return event_id in self._misses and self._is_reading()
 
     def refresh(self) -> None:
         """Read everything now. What cannot be read stays as it was."""
@@ -129,16 +133,19 @@ class Catalogue:
         self._events, self._misses = {}, set()
 
     def _ensure_reading(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
+        if self._is_reading():
             return
         with self._starting:
-            if self._thread is not None and self._thread.is_alive():
+            if self._is_reading():
                 return
             # The first to ask after a pause reads for all who come with it; the thread takes over from there.
             self.refresh()
             self._stop = threading.Event()
             self._thread = threading.Thread(target=self._read_on, args=(self._stop,), name="catalogue", daemon=True)
             self._thread.start()
+
+    def _is_reading(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()  # not so in a process that was forked meanwhile
 
     def _read_on(self, stop: threading.Event) -> None:
         try:

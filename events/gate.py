@@ -6,6 +6,7 @@ back; the endpoints are in the apps, as coroutines that take a `Call` and return
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from events import state
 from events.answers import Answer
@@ -14,8 +15,7 @@ from events.errors import EventNotFound
 from events.grouping import Run
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request, as far as an endpoint needs it."""
 
     event_id: int
@@ -48,9 +48,9 @@ class Threads:
 
 async def known(event_id: int, threads: Threads) -> KnownEvent:
     """The event, from memory but for the first time; `EventNotFound` for a draft or an unknown one."""
-    if not catalogue.is_at_hand(event_id):
-        await threads.database(catalogue.get, event_id)
-    event = catalogue.get(event_id)
+    event: KnownEvent | None = catalogue.at_hand(event_id)
+    if event is None and not catalogue.is_known_to_be_missing(event_id):
+        event = await threads.database(catalogue.get, event_id)
     if event is None:
         raise EventNotFound
     return event
@@ -68,5 +68,5 @@ class EventEndpoints:
 
     async def state(self, call: Call) -> Answer:
         """Where the event stands, from memory."""
-        await known(call.event_id, self._threads)
-        return state.state(call.event_id, if_none_match=call.header("if-none-match"))
+        event = await known(call.event_id, self._threads)
+        return state.state_of(event, if_none_match=call.header("if-none-match"))

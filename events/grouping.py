@@ -39,8 +39,8 @@ class Grouped(Generic[Q, A]):
         self._limit = waiting
         self._queues: dict[int, deque[tuple[Q, asyncio.Future[A]]]] = {}  # a key is in it while a call is under way
 
-    async def ask(self, key: int, question: Q) -> A:
-        """The answer to the question. Raises what the call raised, `Unavailable` where too many wait already."""
+    def ask(self, key: int, question: Q) -> "asyncio.Future[A]":
+        """The answer, or what the call raised, later. `Unavailable` at once where too many wait already."""
         loop = asyncio.get_running_loop()
         queue = self._queues.get(key)
         if queue is None:
@@ -50,7 +50,7 @@ class Grouped(Generic[Q, A]):
             raise Unavailable
         answer: asyncio.Future[A] = loop.create_future()
         queue.append((question, answer))
-        return await answer
+        return answer
 
     def _start(self, key: int) -> None:
         queue = self._queues[key]

@@ -38,11 +38,15 @@ def state(event_id: int, *, if_none_match: str | None = None) -> Answer:
     """The state, or 304 for who has it already; `EventNotFound` for a draft or an unknown one."""
     event = catalogue.get(event_id)
     if event is None:
-        _documents.pop(event_id, None)
         raise EventNotFound
-    document = _documents.get(event_id)
+    return state_of(event, if_none_match=if_none_match)
+
+
+def state_of(event: KnownEvent, *, if_none_match: str | None = None) -> Answer:
+    """`state` of an event that is known."""
+    document = _documents.get(event.id)
     if document is None or document.event is not event or document.good_until <= time.monotonic():
-        document = _documents[event_id] = _write(event)
+        document = _documents[event.id] = _write(event)
     if if_none_match and _has_it(if_none_match, document):
         return Answer(304, headers=document.answer.headers)
     return document.answer

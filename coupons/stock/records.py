@@ -97,8 +97,7 @@ class Standing(NamedTuple):
     coupon: IssuedCoupon | None = None  # of the one claim that was asked for, where it was issued just now
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(NamedTuple):
     """What `reserve.lua` answered for one claim. The meaning of the numbers hangs on the code."""
 
     code: ReserveCode
@@ -114,7 +113,7 @@ class Reservation:
         code = ReserveCode(answer[0])
         match code:
             case ReserveCode.ACCEPTED | ReserveCode.REPEATED | ReserveCode.ALREADY_CLAIMED:
-                return cls(code, epoch=answer[1], sequence=answer[2], claimed_ms=answer[3])
+                return cls(code, answer[1], answer[2], answer[3])
             case ReserveCode.NOT_OPEN:
                 return cls(code, opens_ms=answer[1])
             case ReserveCode.RATE_LIMITED:
@@ -125,8 +124,7 @@ class Reservation:
                 return cls(code)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What `reserve.lua` answered for all claims of a call."""
 
     now_ms: int

@@ -92,7 +92,10 @@ local held, arrival = {}, {}   -- by user: one batch may hold a user twice
 local reply = {0, 0, 0, 0}
 local accepted, touched = {}, {}
 
+local NONE = {}
+
 local function claims_of(text)
+  if text == '' then return NONE end
   local claims = {}
   for ordinal, of_epoch, of_sequence, ms, request in
       string.gmatch(text, '(%d+)%.(%d+)%.(%d+)%.(%d+)%.([^;]*)') do
@@ -152,11 +155,12 @@ for i = 1, n do reply[4 + i] = decide(i) end
 -- Writes ---------------------------------------------------------------------------------------------------------------
 
 if #accepted > 0 then
-  for _, claim in ipairs(accepted) do
-    redis.call('XADD', log_key, epoch .. '-' .. integer(claim[3]), 'u', claim[1], 'o', claim[2], 't', integer(now_ms),
-      unpack(claim[4]))
-    redis.call('HSET', claimants_key, claim[1], held[claim[1]])
+  local t, now_held = integer(now_ms), {}
+  for i, claim in ipairs(accepted) do
+    redis.call('XADD', log_key, epoch .. '-' .. integer(claim[3]), 'u', claim[1], 'o', claim[2], 't', t, unpack(claim[4]))
+    now_held[2 * i - 1], now_held[2 * i] = claim[1], held[claim[1]]
   end
+  redis.call('HSET', claimants_key, unpack(now_held))
   if now_ms - nudged >= NUDGE_EVERY_MS then
     nudged = now_ms
     reply[4] = 1

@@ -1,0 +1,138 @@
+"""The lanes that are measured beside each other: ours, the textbook's, and the ceilings."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psutil
+
+from config.embedded import free_port
+from tests.benchmarks.conftest import Spawn
+from tests.benchmarks.load import Load, fire
+
+SERVER_CORE, OTHER_CORE = 0, 1  # the server has one to itself; load and Redis share the other
+STARTS_WITHIN = 30.0  # seconds
+
+WSGI = ("--interface", "wsgi", "--blocking-threads", "4")
+ASGI = ("--interface", "asgi")
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A way to serve, as granian is started for it."""
+
+    name: str
+    application: str
+    options: tuple[str, ...]
+    settings: str = "config.settings"
+
+
+GATE = Lane("gate", "config.asgi:application", ASGI)
+WEB = Lane("DRF", "config.wsgi:application", WSGI)
+TEXTBOOK = Lane("textbook", "config.wsgi:application", WSGI, "tests.benchmarks.textbook_settings")
+ASGI_NOOP = Lane("ASGI no-op", "tests.benchmarks.noop:asgi", ASGI)
+DJANGO_NOOP = Lane("Django no-op", "config.wsgi:application", WSGI, "tests.benchmarks.noop_settings")
+
+
+@dataclass
+class Measured:
+    """A load, and what it cost whom. CPU in microseconds a request; shares are of one core."""
+
+    load: Load
+    server_cpu: float
+    redis_cpu: float
+    server_busy: float
+    other_busy: float  # the core of load and Redis: below 1, or they were the limit
+
+
+@dataclass
+class Running:
+    """A lane that serves."""
+
+    lane: Lane
+    port: int
+    process: subprocess.Popen[bytes]
+    redis: int  # its process
+    rounds: list[Measured] = field(default_factory=list)
+
+    def measure(self, requests: list[bytes], *, connections: int, rate: float | None = None) -> Measured:
+        """Send the requests."""
+        server, redis = cpu_seconds(self.process.pid), cpu_seconds(self.redis)
+        load = fire(self.port, requests, connections=connections, rate=rate)
+        server, redis = cpu_seconds(self.process.pid) - server, cpu_seconds(self.redis) - redis
+        return Measured(
+            load,
+            server / len(requests) * 1e6,
+            redis / len(requests) * 1e6,
+            server / load.seconds,
+            (redis + load.cpu) / load.seconds,
+        )
+
+    def memory(self) -> float:
+        """Resident memory of the process that serves, in MiB."""
+        return float(max(each.memory_info().rss for each in family(self.process.pid)) / 2**20)
+
+
+def start(lane: Lane, spawn: Spawn, *, redis: int, **environment: str) -> Running:
+    """Start a lane on the server's core and wait until it listens."""
+    port = free_port()
+    process = spawn(
+        *("granian", lane.application, *lane.options, "--no-log", "--backlog", "16384", "--port", str(port)),
+        cores={SERVER_CORE},
+        DJANGO_SETTINGS_MODULE=lane.settings,
+        **environment,
+    )
+    deadline = time.monotonic() + STARTS_WITHIN
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline, f"{lane.name} did not start"
+            time.sleep(0.05)
+        else:
+            return Running(lane, port, process, redis)
+
+
+@contextmanager
+def two_cores(redis: int) -> Iterator[None]:
+    """Put this process, which is the load, and Redis on the core that is not the server's."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) > 1:
+        os.sched_setaffinity(0, {OTHER_CORE})
+        os.sched_setaffinity(redis, {OTHER_CORE})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(redis, cores)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that it started."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process and all that it started have used."""
+    times = [each.cpu_times() for each in family(pid)]
+    return float(sum(each.user + each.system for each in times))
+
+
+def claims(event_id: int, tokens: list[str], **headers: str) -> list[bytes]:
+    """A claim request of each token."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return [
+        f"POST /api/v1/events/{event_id}/claims HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
+        f"{more}Content-Length: 0\r\n\r\n".encode()
+        for token in tokens
+    ]
+
+
+def states(event_id: int, number: int) -> list[bytes]:
+    """So many requests for the state."""
+    return [f"GET /api/v1/events/{event_id}/state HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()] * number

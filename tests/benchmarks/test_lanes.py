@@ -1,0 +1,188 @@
+"""Our lanes beside the textbook's and beside the ceilings, over HTTP, all in one run and interleaved.
+
+The server has one core, load and Redis share the other. Every claim is of another user with a token that was never
+seen. The figures are medians of the rounds, and the ratios those of medians; the first round warms up.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jwt
+import pytest
+from django.conf import settings
+
+from coupons import services
+from coupons.models import Coupon
+from coupons.stock.store import StockStore
+from events.models import Event
+from tests.benchmarks import plot
+from tests.benchmarks.conftest import ROOT, Spawn
+from tests.benchmarks.lanes import (
+    ASGI_NOOP,
+    DJANGO_NOOP,
+    GATE,
+    TEXTBOOK,
+    WEB,
+    Lane,
+    Measured,
+    Running,
+    claims,
+    start,
+    states,
+    two_cores,
+)
+from tests.benchmarks.test_drain import _users
+
+pytestmark = pytest.mark.benchmark
+
+ROUNDS = 3
+CONNECTIONS = 64
+NUMBERS = {GATE: 20_000, WEB: 4_000, TEXTBOOK: 1_500, ASGI_NOOP: 20_000, DJANGO_NOOP: 10_000}  # requests a round
+OURS = (GATE, WEB)
+FOLDER = ROOT / "docs" / "performance"
+
+
+@pytest.fixture
+def redis(store: StockStore) -> Iterator[int]:
+    """The process of Redis, on the core of the load."""
+    process = int(store.client.info("server")["process_id"])
+    with two_cores(process):
+        yield process
+
+
+@pytest.fixture
+def users(transactional_db: None) -> list[int]:
+    return _users(max(NUMBERS.values()))
+
+
+def tokens(users: Sequence[int], name: str) -> list[str]:
+    """A token of each user that was never sent before."""
+    key, algorithm = settings.SIMPLE_JWT["SIGNING_KEY"], settings.SIMPLE_JWT["ALGORITHM"]
+    fields = {"token_type": "access", "exp": int(time.time()) + 3600, "iat": int(time.time())}
+    return [
+        jwt.encode({**fields, "jti": f"{name}-{user}", "user_id": str(user)}, key, algorithm=algorithm)
+        for user in users
+    ]
+
+
+def test_lanes(
+    sale: Callable[..., Event], users: list[int], redis: int, spawn: Spawn, report: Callable[..., None]
+) -> None:
+    lanes = [start(lane, spawn, redis=redis) for lane in NUMBERS]
+    figures: dict[str, dict[str, float]] = {one.lane.name: {} for one in lanes}
+
+    def measure(
+        what: str, statuses: set[int], running: Sequence[Running], requests: Callable[..., list[bytes]]
+    ) -> None:
+        for number in range(ROUNDS + 1):
+            for one in running:  # interleaved, so that all meet the same noise
+                measured = one.measure(requests(one.lane, f"{what}-{number}"), connections=CONNECTIONS)
+                assert set(measured.load.statuses) <= statuses, (one.lane.name, what, measured.load.statuses)
+                one.rounds.append(measured)
+        for one in running:
+            figures[one.lane.name] |= _figures(what, one.rounds[1:])
+            one.rounds.clear()
+
+    def accepted(lane: Lane, name: str) -> list[bytes]:
+        chosen = users[: NUMBERS[lane]]
+        return claims(sale(quantity=len(chosen)).id, tokens(chosen, name + lane.name))
+
+    def refused(lane: Lane, name: str) -> list[bytes]:
+        chosen = users[: NUMBERS[lane]]
+        return claims(_sold_out(sale, users[-1]).id, tokens(chosen[:-1], name + lane.name))
+
+    event = sale(quantity=5)
+    measure("accepted", {202}, lanes, accepted)
+    measure("sold out", {409}, [one for one in lanes if one.lane in (*OURS, TEXTBOOK)], refused)
+    measure(
+        "state",
+        {200, 202},
+        [one for one in lanes if one.lane in (*OURS, ASGI_NOOP)],
+        lambda lane, _: states(event.id, NUMBERS[lane]),
+    )
+    gate = lanes[0]
+    half = gate.measure(accepted(GATE, "half"), connections=CONNECTIONS, rate=figures["gate"]["accepted: a second"] / 2)
+    figures["gate"]["half load: a second"] = round(half.load.rate)
+    figures["gate"]["half load: p50 ms"] = round(half.load.percentile(0.5), 2)
+    figures["gate"]["half load: p99 ms"] = round(half.load.percentile(0.99), 2)
+
+    ratios = _ratios(figures)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "lanes.json").write_text(json.dumps({"lanes": figures, "ratios": ratios}, indent=2) + "\n")
+    plot.lanes(figures, Path(FOLDER / "lanes.png"))
+    report({f"{lane}: {name}": value for lane, all_ in figures.items() for name, value in all_.items()} | ratios)
+
+
+def test_the_last_coupon(
+    sale: Callable[..., Event], users: list[int], redis: int, spawn: Spawn, report: Callable[..., None]
+) -> None:
+    """A worker drains meanwhile, on the core of the load."""
+    gate = start(GATE, spawn, redis=redis)
+    spawn(
+        "celery", "-A", "config", "worker", "--concurrency", "1", "--without-mingle", "--loglevel", "ERROR", cores={1}
+    )
+    warm = sale(quantity=1000)
+    gate.measure(claims(warm.id, tokens(users[:1000], "warm")), connections=CONNECTIONS)
+    _until_issued(warm, 1000)
+    event = sale(quantity=len(users))
+    started = time.perf_counter()
+    measured = gate.measure(claims(event.id, tokens(users, "last")), connections=CONNECTIONS)
+    answered = time.perf_counter()
+    _until_issued(event, len(users))
+    ended = time.perf_counter()
+    report(
+        {
+            "claims accepted": measured.load.answered,
+            "a second": round(measured.load.rate),
+            "seconds from the last answer to the last coupon": round(ended - answered, 2),
+            "coupons a second, from the first claim on": round(len(users) / (ended - started)),
+        }
+    )
+
+
+def _figures(what: str, rounds: Sequence[Measured]) -> dict[str, float]:
+    def median(of: Callable[[Measured], float]) -> float:
+        return statistics.median(of(one) for one in rounds)
+
+    return {
+        f"{what}: a second": round(median(lambda one: one.load.rate)),
+        f"{what}: server CPU, µs": round(median(lambda one: one.server_cpu), 1),
+        f"{what}: Redis CPU, µs": round(median(lambda one: one.redis_cpu), 1),
+        f"{what}: p50 ms": round(median(lambda one: one.load.percentile(0.5)), 2),
+        f"{what}: p99 ms": round(median(lambda one: one.load.percentile(0.99)), 2),
+        f"{what}: server busy": round(median(lambda one: one.server_busy), 2),
+        f"{what}: load and Redis busy": round(median(lambda one: one.other_busy), 2),
+    }
+
+
+def _ratios(figures: dict[str, dict[str, float]]) -> dict[str, str]:
+    def ratio(name: str, one: str, other: str, asked: str) -> str:
+        return f"{figures[one][name] / figures[other][name]:.2f} (asked for: {asked})"
+
+    a_second = "accepted: a second"
+    return {
+        "gate : textbook, claims a second": ratio(a_second, "gate", "textbook", "≥ 20"),
+        "gate : ASGI no-op": ratio(a_second, "gate", "ASGI no-op", "≥ 0.45"),
+        "DRF : textbook": ratio(a_second, "DRF", "textbook", "≥ 3"),
+        "DRF : Django no-op": ratio(a_second, "DRF", "Django no-op", "—"),
+        "Redis CPU a claim, gate : DRF": ratio("accepted: Redis CPU, µs", "gate", "DRF", "≤ 0.6"),
+        "state, gate : ASGI no-op": ratio("state: a second", "gate", "ASGI no-op", "≥ 0.7"),
+        "gate, CPU µs a claim": f"{figures['gate']['accepted: server CPU, µs']} (asked for: ≤ 65)",
+        "gate, p99 ms at half load": f"{figures['gate']['half load: p99 ms']} (asked for: ≤ 5)",
+    }
+
+
+def _sold_out(sale: Callable[..., Event], user: int) -> Event:
+    event = sale(quantity=1)
+    services.claim(event_id=event.id, user_id=user)
+    return event
+
+
+def _until_issued(event: Event, number: int) -> None:
+    deadline = time.monotonic() + 120
+    while Coupon.objects.filter(event=event).count() < number:
+        assert time.monotonic() < deadline, "the worker did not come to it"
+        time.sleep(0.01)

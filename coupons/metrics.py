@@ -18,6 +18,9 @@ SCRIPT_SECONDS = Histogram(
     "Round trip of reserve.lua, in seconds.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0),
 )
+GROUP_CLAIMS = Histogram(
+    "seonchak_group_claims", "Claims in one call of reserve.lua.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+)
 DRAIN_BATCHES = Counter("seonchak_drain_batches_total", "Batches of claims written to the database.")
 DRAIN_SECONDS = Histogram(
     "seonchak_drain_batch_seconds",

@@ -88,6 +88,7 @@ def reserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Repl
     started = time.perf_counter()
     reply = hot_store().reserve(event_id, epoch=known_event(event_id).epoch, claims=claims)
     metrics.SCRIPT_SECONDS.observe(time.perf_counter() - started)
+    metrics.GROUP_CLAIMS.observe(len(claims))
     if reply.nudge:
         nudger.nudge(event_id)
     return [(reply, reservation) for reservation in reply.reservations]

@@ -7,9 +7,9 @@ from events.answers import Answer, dumps
 
 def claimed(claim: ClaimView) -> Answer:
     """An accepted claim and where to ask what became of it; 201 where it has its coupon already."""
-    status = 201 if claim.status == "issued" else 202
-    location = f"/api/v1/events/{claim.id.event_id}/claims/{claim.id}"
-    return Answer(status, dumps(claim_as_json(claim)), {"Location": location})
+    body = claim_as_json(claim)
+    location = f"/api/v1/events/{claim.id.event_id}/claims/{body['id']}"
+    return Answer(201 if claim.status == "issued" else 202, dumps(body), {"Location": location})
 
 
 def claim(view: ClaimView) -> Answer:

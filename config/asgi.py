@@ -8,6 +8,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 django = get_asgi_application()
 
-from config.gate import Gate  # noqa: E402 - it needs Django's apps
+from config.as_wsgi import AsWsgi  # noqa: E402 - they need Django's apps
+from config.gate import Gate  # noqa: E402
 
-application = Gate(django)
+application = Gate(AsWsgi(django))

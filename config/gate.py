@@ -145,7 +145,7 @@ class Gate:
         body = b""
         if request.length:
             body = await _read(receive)
-            if not _is_object(body):
+            if len(body) != request.length or not _is_object(body):
                 return await self._otherwise(request.scope, _again(body, receive), send)
         try:
             answer = await request.route.endpoint(request.call())
@@ -187,9 +187,11 @@ class Request:
         return media_type == b"application/json" and self.length <= settings.API_BODY_LIMIT
 
     def header(self, name: str) -> str | None:
-        """A header's text, None where it was not sent."""
+        """A header's text, None where it was not sent. What is not ASCII is nothing, as it is for the other lane."""
         value = self.headers.get(name.encode())
-        return None if value is None else value.decode("latin-1")
+        if value is None:
+            return None
+        return value.decode() if value.isascii() else ""
 
     def call(self) -> Call:
         """What the endpoint needs of it; `Unauthenticated` without a good token, unless the endpoint is public."""

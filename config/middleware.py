@@ -17,6 +17,7 @@ from config.problems import of_api, problem
 log = structlog.get_logger("config.request")
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+NOT_MODIFIED = 304
 METHOD_NOT_ALLOWED = 405
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -81,10 +82,16 @@ class ApiGuardMiddleware:
         """Refuse, or let through."""
         if not of_api(request):
             return self.get_response(request)
+        request.META.pop("HTTP_COOKIE", None)  # the API knows tokens only: it reads no session, and sets no cookie
         response = self._refusal(request) or self.get_response(request)
         response.headers.setdefault("Cache-Control", "no-store")
         if response.status_code != METHOD_NOT_ALLOWED and request.method != "OPTIONS":
             response.headers.pop("Allow", None)  # the framework tells everybody, and nobody asked
+        if response.status_code == NOT_MODIFIED:
+            for name in ("Content-Type", "Content-Length"):
+                response.headers.pop(
+                    name, None
+                )  # of a body that is not there: a cache would take it for the one it has
         return response
 
     def _refusal(self, request: HttpRequest) -> HttpResponse | None:
@@ -93,8 +100,12 @@ class ApiGuardMiddleware:
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not (length.isascii() and length.isdigit()):
             return problem("invalid", "The Content-Length is no number.").as_response()
+        if len(length) > 9 or int(length) > settings.API_BODY_LIMIT:  # noqa: PLR2004
+            return self._too_large()
         # A body longer than it says is cut there by the server and by Django: no more than this is ever read.
-        return self._too_large() if len(length) > 9 or int(length) > settings.API_BODY_LIMIT else None  # noqa: PLR2004
+        if len(request.body) < int(length):
+            return problem("invalid", "The body broke off before its end.").as_response()
+        return None
 
     def _take_chunked(self, request: HttpRequest) -> HttpResponse | None:
         """Read a body of unknown length up to the limit, and put it where Django keeps those it has read."""

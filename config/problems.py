@@ -134,9 +134,14 @@ def _seconds(seconds: float) -> str:
 # --- Where the framework answers before or instead of a view ----------------------------------------------------------
 
 
+def is_api(path: str) -> bool:
+    """Whether what is there answers to programs."""
+    return path == "/api" or path.startswith("/api/")
+
+
 def of_api(request: HttpRequest) -> bool:
     """Whether the answer goes to a program."""
-    return request.path == "/api" or request.path.startswith("/api/")
+    return is_api(request.path)
 
 
 @csrf_exempt

@@ -24,8 +24,9 @@ class Answer(NamedTuple):
     media_type: str = JSON
 
     def as_response(self) -> HttpResponse:
-        """The answer as a view returns it."""
-        return HttpResponse(self.body, status=self.status, content_type=self.media_type, headers=dict(self.headers))
+        """The answer as a view, or a middleware, returns it."""
+        headers = {**self.headers, "Content-Length": str(len(self.body))}
+        return HttpResponse(self.body, status=self.status, content_type=self.media_type, headers=headers)
 
 
 def dumps(data: Any) -> bytes:

@@ -1,0 +1,79 @@
+"""Requests that Django serves over ASGI, in the form in which it gets them over WSGI, so that it answers alike.
+
+Django's ASGI handler writes a body of any size to the disk before anybody can look at it, cannot read one that comes
+in chunks through its request, and sees header values that the server keeps from WSGI applications.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from django.conf import settings
+
+from config.problems import is_api
+
+Scope = dict[str, Any]
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class AsWsgi:
+    """An ASGI application that hands on to another. Of the API's bodies it takes no more than `API_BODY_LIMIT`."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's scope."""
+        if scope["type"] == "http":
+            headers = _headers(scope)
+            if is_api(scope["path"]):
+                body = await _body(headers, receive)
+                receive = _given(body, receive)
+            scope = {**scope, "headers": list(headers.items())}
+        await self._application(scope, receive, send)
+
+
+def _headers(scope: Scope) -> dict[bytes, bytes]:
+    """One of each name: joined, but for the type of the body, which is the first. What is not ASCII is nothing."""
+    headers: dict[bytes, bytes] = {}
+    for name, sent in scope["headers"]:
+        value = sent if sent.isascii() else b""
+        if name not in headers:
+            headers[name] = value
+        elif name != b"content-type":
+            headers[name] += (b"; " if name == b"cookie" else b",") + value
+    return headers
+
+
+async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    """The body, and its length in the headers. Of one that is too long none: the length says so to who refuses it."""
+    limit = settings.API_BODY_LIMIT
+    in_chunks = headers.pop(b"transfer-encoding", None) is not None
+    length = headers.get(b"content-length", b"0")
+    if not in_chunks and not (length.isdigit() and len(length) < 10 and int(length) <= limit):  # noqa: PLR2004
+        return b""
+    body, more = b"", True
+    while more and len(body) <= limit:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    if in_chunks:
+        broken_off = message["type"] == "http.disconnect"
+        headers[b"content-length"] = b"%d" % (len(body) + broken_off)
+    return body if len(body) <= limit else b""
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """`receive` for who is to get this body, and then nothing but the end of the connection."""
+    unread = [body]
+
+    async def receive_given() -> Message:
+        if unread:
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
+        while (message := await receive())["type"] != "http.disconnect":
+            pass
+        return message
+
+    return receive_given

@@ -47,8 +47,8 @@ def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:
     """One claim of the user. It costs one round trip to Redis, and no query while it is pending or was issued just now.
 
     A claim of an older load that nobody knows any more was lost with the Redis that had it, and is told as rejected.
-    Raises `ClaimNotFound` for a claim that is unknown or another's, `Unavailable` where that cannot be told. The gate
-    takes the same steps, and asks Redis for many at once (`coupons.gate`).
+    Raises `EventNotFound`, `ClaimNotFound` for a claim that is unknown or another's, `Unavailable` where that cannot be
+    told. The gate takes the same steps, and asks Redis for many at once (`coupons.gate`).
     """
     event, name = named(event_id, claim_id)
     (standing,) = standings(event_id, [(user_id, name)])
@@ -56,9 +56,11 @@ def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:
 
 
 def named(event_id: int, claim_id: str) -> tuple[KnownEvent, ClaimId]:
-    """The event and the claim that are named; `ClaimNotFound` where the names cannot be those of a claim."""
-    name, event = ClaimId.parse(claim_id), catalogue.get(event_id)
-    if name is None or event is None or name.event_id != event_id or str(name) != claim_id:
+    """The event and the claim that are named; `EventNotFound`, or `ClaimNotFound` where no claim can be named so."""
+    event, name = catalogue.get(event_id), ClaimId.parse(claim_id)
+    if event is None:
+        raise EventNotFound
+    if name is None or name.event_id != event_id or str(name) != claim_id:
         raise ClaimNotFound
     return event, name
 

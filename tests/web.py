@@ -1,4 +1,4 @@
-"""The `web` process on the test's servers, for tests that need a real one."""
+"""The `web` or the `gate` process on the test's servers, for tests that need a real one."""
 
 import http.client
 import json
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -23,19 +24,33 @@ from events.models import Event
 
 ROOT = Path(__file__).resolve().parent.parent
 STARTS_WITHIN = 20  # seconds
+# What granian is told of each lane: that of Django, and that of the rush.
+LANES = {
+    "web": ["config.wsgi:application", "--interface", "wsgi", "--blocking-threads", "2"],
+    "gate": ["config.asgi:application", "--interface", "asgi"],
+}
 
 
 class Server:
-    """The `web` process, as `make run` starts it."""
+    """A process of one of the lanes, as `make run` starts it."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, lane: str, environment: Mapping[str, str]) -> None:
         self.port = free_port()
-        self.out = folder / "web.log"
+        self.out = folder / f"{lane}-{self.port}.log"
         url = os.environ["DATABASE_URL"].replace("/seonchak?", f"/{connection.settings_dict['NAME']}?")
-        command = [sys.executable, "-m", "granian", "config.wsgi:application", "--interface", "wsgi", "--no-log"]
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(self.port), "--blocking-threads", "2"],
+                [
+                    sys.executable,
+                    "-m",
+                    "granian",
+                    *LANES[lane],
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(self.port),
+                    "--no-log",
+                ],
                 cwd=ROOT,
                 env={**os.environ, "DATABASE_URL": url, "LOG_LEVEL": "INFO", **environment},
                 stdout=out,
@@ -81,19 +96,24 @@ class Server:
         return [json.loads(line) for line in self.out.read_text().splitlines()]
 
 
-@pytest.fixture
-def server(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start it, with more settings where they are given: `server(LOG_LEVEL="DEBUG")`."""
-    started: list[Server] = []
-
-    def start(**environment: str) -> Server:
-        folder = tmp_path / f"web-{len(started)}"
-        folder.mkdir()
-        started.append(Server(folder, environment))
-        started[-1].wait()
-        return started[-1]
-
-    yield start
-    for one in started:
+@contextmanager
+def running(folder: Path, lane: str = "web", **environment: str) -> Iterator[Server]:
+    """A process of the lane, with more settings where they are given; it answers, and is ended in the end."""
+    one = Server(folder, lane, environment)
+    try:
+        one.wait()
+        yield one
+    finally:
         os.killpg(one.process.pid, signal.SIGKILL)
         one.process.wait()
+
+
+@pytest.fixture
+def server(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start one: `server("gate")`, or `server(LOG_LEVEL="DEBUG")` for the `web` process with more settings."""
+    with ExitStack() as stack:
+
+        def start(lane: str = "web", **environment: str) -> Server:
+            return stack.enter_context(running(tmp_path, lane, **environment))
+
+        yield start

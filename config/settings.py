@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config import token_keys
 from coupons.stock import client as stock_client
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -287,10 +288,16 @@ REST_FRAMEWORK = {
     "DEFAULT_VERSIONING_CLASS": None,
 }
 
-SIGNING_KEY = _secret("JWT_SIGNING_KEY", os.environ.get("JWT_SIGNING_KEY", "").strip() or SECRET_KEY)
+_secret_of_tokens = _secret("JWT_SIGNING_KEY", os.environ.get("JWT_SIGNING_KEY", "").strip() or SECRET_KEY)
+try:
+    TOKEN_KEYS = token_keys.chosen(os.environ, secret=_secret_of_tokens)
+except ValueError as error:
+    _stop(str(error))
+SIGNING_KEY = TOKEN_KEYS.signing
 SIMPLE_JWT: dict[str, Any] = {
-    "ALGORITHM": "HS256",
+    "ALGORITHM": TOKEN_KEYS.algorithm,
     "SIGNING_KEY": SIGNING_KEY,
+    "VERIFYING_KEY": TOKEN_KEYS.verifying,
     "ISSUER": env.str("JWT_ISSUER", default="") or None,
     "AUDIENCE": env.str("JWT_AUDIENCE", default="") or None,
     "ACCESS_TOKEN_LIFETIME": timedelta(seconds=_number("JWT_ACCESS_SECONDS", 3600, 10, 86400)),

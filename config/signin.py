@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import authenticate, get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from drf_spectacular.utils import extend_schema
@@ -15,6 +16,7 @@ from rest_framework_simplejwt.tokens import RefreshToken
 
 from config import ratelimits
 from config.tokens import CHALLENGE
+from events.errors import Refusal
 
 PRINTABLE = r"^[^\x00]+$"  # PostgreSQL stores no NUL
 
@@ -39,9 +41,21 @@ class TokenPair(serializers.Serializer[Any]):
     refresh = serializers.CharField()
 
 
+class IssuedElsewhere(Refusal):
+    """Tokens are not issued here, but by the issuer whose keys this server knows: sign in there."""
+
+    code = "not_found"
+
+
 class _SignInView(APIView):
     authentication_classes = ()
     permission_classes = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse where nothing is here to sign a token with."""
+        super().initial(request, *args, **kwargs)
+        if not settings.SIMPLE_JWT["SIGNING_KEY"]:
+            raise IssuedElsewhere
 
     def get_authenticate_header(self, request: Request) -> str:  # noqa: ARG002
         """There is nobody to authenticate yet, and yet a wrong password is a 401."""
@@ -57,7 +71,7 @@ class TokenView(_SignInView):
         tags=["auth"],
         request=Credentials,
         responses=TokenPair,
-        extensions={"x-refusals": ["unauthenticated", "rate_limited"]},
+        extensions={"x-refusals": ["unauthenticated", "not_found", "rate_limited"]},
     )
     def post(self, request: Request) -> Response:
         """A pair of tokens for a name and a password. Limited by account and by address."""
@@ -79,7 +93,7 @@ class TokenRefreshView(_SignInView):
         tags=["auth"],
         request=Refresh,
         responses=TokenPair,
-        extensions={"x-refusals": ["unauthenticated", "rate_limited"]},
+        extensions={"x-refusals": ["unauthenticated", "not_found", "rate_limited"]},
     )
     def post(self, request: Request) -> Response:
         """A new pair for a refresh token, while its user is active. Limited by account and by address."""

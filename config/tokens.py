@@ -6,15 +6,23 @@ from the next refresh on.
 
 import threading
 import time
+from binascii import a2b_base64, b2a_base64
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jwt
+import orjson
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
+from config.jwks import KeySet
+from config.token_keys import TokenKeys
 from events.errors import Refusal
+
+KeyOf = Callable[[str | None], Any]  # the key that a header names by its `kid`
 
 CHALLENGE = 'Bearer realm="seonchak"'
 ID_LIMIT = 2**63  # of a key in the database
@@ -41,48 +49,143 @@ class Caller:
         return self.id
 
 
+class Known(NamedTuple):
+    """What a token was found to say, and the key that it was found good by."""
+
+    caller: Caller
+    expires_at: int  # seconds since 1970
+    kid: str | None
+    key: Any
+
+
 class TokenVerifier:
-    """Verifies access tokens, each once: a token found good is remembered, and only its expiry is looked at again."""
+    """Verifies access tokens, each once: a token found good is remembered for its life, as long as its key is known.
+
+    It accepts a part of what `jwt.decode` accepts, in a fifth of its time: only the compact form in canonical
+    base64url, only an object of strict JSON, moments only as numbers, nothing critical in the header. The signature is
+    left to PyJWT.
+    """
 
     REMEMBERED = 20_000
+    HEADERS = 100
+    LONGEST = 8192  # characters
+    LONGEST_SIGNATURE = 1024  # of them, as an RSA key of 6,144 bits makes them
 
-    def __init__(self, *, key: str, algorithm: str, issuer: str | None, audience: str | None) -> None:
-        self._key = key
+    def __init__(self, *, algorithm: str, key_of: KeyOf, issuer: str | None, audience: str | None) -> None:
+        """The algorithm is pinned: what a token says of itself is not believed."""
         self._algorithm = algorithm
+        self._is_signed = jwt.get_algorithm_by_name(algorithm).verify
+        self._key_of = key_of
         self._issuer = issuer
         self._audience = audience
-        self._known: dict[str, tuple[Caller, float]] = {}
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._headers: dict[bytes, str | None] = {}  # the `kid` of headers that stood before a good signature
         self._adding = threading.Lock()
 
     def caller(self, token: str) -> Caller:
-        """Whose token it is; `jwt.InvalidTokenError` says what is wrong with it."""
+        """Whose token it is; `jwt.InvalidTokenError` says what is wrong with it, `Unavailable` that nobody can tell."""
         known = self._known.get(token)
-        if known is None:
+        if known is None or known.key is not self._key_of(known.kid):
             known = self._verify(token)
             self._remember(token, known)
-        caller, expires_at = known
-        if expires_at <= time.time():
+        if known.expires_at <= time.time():
             raise jwt.ExpiredSignatureError("The token has expired")
-        return caller
+        return known.caller
 
-    def _verify(self, token: str) -> tuple[Caller, float]:
-        claims: dict[str, Any] = jwt.decode(
-            token,
-            self._key,
-            algorithms=[self._algorithm],  # pinned: what the token says of itself is not believed
-            issuer=self._issuer,
-            audience=self._audience,
-            options={"require": ["exp"], "verify_aud": self._audience is not None},
-        )
+    def _verify(self, token: str) -> Known:
+        if len(token) > self.LONGEST or not token.isascii():
+            raise jwt.DecodeError("It is no token")
+        signed, _, signature = token.encode().rpartition(b".")
+        header, _, payload = signed.partition(b".")
+        if len(signature) > self.LONGEST_SIGNATURE:
+            raise jwt.DecodeError("It is no token")
+        kid = self._headers[header] if header in self._headers else self._kid(header)
+        key = self._key_of(kid)
+        if not self._is_signed(signed, key, _decoded(signature)):
+            raise jwt.InvalidSignatureError("Its signature is not ours")
+        if len(self._headers) < self.HEADERS:
+            self._headers[header] = kid
+        claims = _object(payload)
+        expires_at = self._check(claims)
+        return Known(Caller(_user_id(claims.get("user_id"))), expires_at, kid, key)
+
+    def _kid(self, header: bytes) -> str | None:
+        """The key that a header names, None where it names none."""
+        said = _object(header)
+        if said.get("alg") != self._algorithm:
+            raise jwt.InvalidAlgorithmError("It is of another algorithm")
+        if "crit" in said or said.get("b64", True) is not True:
+            raise jwt.InvalidTokenError("Its header asks for what we do not know")
+        kid = said.get("kid")
+        if "kid" in said and not isinstance(kid, str):
+            raise jwt.InvalidTokenError("Its key has no name")
+        return kid
+
+    def _check(self, claims: dict[str, Any]) -> int:
+        """Hold the claims to what they must be; the moment at which they end."""
+        now = time.time()
+        if claims.get("exp") is None:
+            raise jwt.MissingRequiredClaimError("exp")
+        expires_at = _moment(claims["exp"])
+        if expires_at <= now:
+            raise jwt.ExpiredSignatureError("The token has expired")
+        for name in ("nbf", "iat"):
+            if name in claims and _moment(claims[name]) > now:
+                raise jwt.ImmatureSignatureError("The token is not valid yet")
+        for name in ("sub", "jti"):
+            if not isinstance(claims.get(name, ""), str):
+                raise jwt.InvalidTokenError(f"{name} is no text")
+        if self._issuer is not None and claims.get("iss") != self._issuer:
+            raise jwt.InvalidIssuerError("It is of another issuer")
+        if self._audience is not None:
+            audience = claims.get("aud")
+            audience = audience if isinstance(audience, list) else [audience]
+            if self._audience not in audience or not all(isinstance(one, str) for one in audience):
+                raise jwt.InvalidAudienceError("It is for somebody else")
         if claims.get("token_type") != "access":
             raise jwt.InvalidTokenError("It is no access token")
-        return Caller(_user_id(claims.get("user_id"))), int(claims["exp"])
+        return expires_at
 
-    def _remember(self, token: str, known: tuple[Caller, float]) -> None:
+    def _remember(self, token: str, known: Known) -> None:
         with self._adding:
             while len(self._known) >= self.REMEMBERED:
-                del self._known[next(iter(self._known))]  # the oldest: all live equally long
+                self._known.popitem(last=False)  # the oldest: all live equally long
             self._known[token] = known
+
+
+# The alphabet of base64url as that of base64. What is in base64 only, padding included, becomes what is in neither.
+_AS_BASE64 = bytes.maketrans(b"-_+/=", b"+/!!!")
+_PADDING = (b"", b"!", b"==", b"=")  # by the length; one sign too many is no base64 of anything
+
+
+def _decoded(segment: bytes) -> bytes:
+    """The bytes of a segment; `jwt.DecodeError` unless it is just as one who encodes these bytes would write it."""
+    text = segment.translate(_AS_BASE64) + _PADDING[len(segment) % 4]
+    try:
+        decoded = a2b_base64(text)
+    except ValueError:
+        decoded = b""
+    if b2a_base64(decoded, newline=False) != text:
+        raise jwt.DecodeError("It is no base64url")
+    return decoded
+
+
+def _object(segment: bytes) -> dict[str, Any]:
+    """The JSON object in a segment; `jwt.DecodeError` where it holds none."""
+    try:
+        said = orjson.loads(_decoded(segment))
+    except orjson.JSONDecodeError as error:
+        raise jwt.DecodeError("It is no JSON") from error
+    if not isinstance(said, dict):
+        raise jwt.DecodeError("It is no object")
+    return said
+
+
+def _moment(claim: Any) -> int:
+    """Seconds since 1970, from a number; JSON has neither infinity nor NaN."""
+    if type(claim) not in {int, float}:
+        raise jwt.DecodeError("A moment is no number")
+    return int(claim)
 
 
 def _user_id(claim: Any) -> int:
@@ -94,9 +197,21 @@ def _user_id(claim: Any) -> int:
     return claim
 
 
+def one_key(key: Any, *, algorithm: str) -> KeyOf:
+    """A key for all tokens, whichever they name."""
+    prepared = jwt.get_algorithm_by_name(algorithm).prepare_key(key)
+    return lambda _: prepared
+
+
+def _of_settings(keys: TokenKeys) -> KeyOf:
+    if keys.jwks_url:
+        return KeySet(keys.jwks_url, own=keys.verifying or None).key
+    return one_key(keys.verifying, algorithm=keys.algorithm)
+
+
 verifier = TokenVerifier(
-    key=settings.SIMPLE_JWT["SIGNING_KEY"],
-    algorithm=settings.SIMPLE_JWT["ALGORITHM"],
+    algorithm=settings.TOKEN_KEYS.algorithm,
+    key_of=_of_settings(settings.TOKEN_KEYS),
     issuer=settings.SIMPLE_JWT["ISSUER"],
     audience=settings.SIMPLE_JWT["AUDIENCE"],
 )

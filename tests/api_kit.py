@@ -23,7 +23,7 @@ def forge(*, key: str = "", algorithm: str = "HS256", **claims: Any) -> str:
     """A token with these claims; what is None is left out."""
     claims = {"token_type": "access", "user_id": 1, "exp": time.time() + 60, **claims}
     claims = {name: value for name, value in claims.items() if value is not None}
-    signing_key = None if algorithm == "none" else key or settings.SIGNING_KEY
+    signing_key: Any = None if algorithm == "none" else key or settings.SIGNING_KEY
     return jwt.encode(claims, signing_key, algorithm=algorithm)
 
 

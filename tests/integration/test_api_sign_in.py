@@ -11,7 +11,6 @@ from django_redis import get_redis_connection
 
 from config.embedded import free_port
 from config.ratelimits import client_address
-from config.tokens import TokenVerifier
 from tests.api_kit import Caller, forge, problem_of, token_of
 from tests.factories import make_user
 
@@ -126,45 +125,6 @@ def test_a_token_that_is_bad_lets_nobody_in(db, bad):
     response = Caller(token=token).get(PRIVATE)
     problem_of(response, "unauthenticated")
     assert response["WWW-Authenticate"].startswith("Bearer")
-
-
-def verifier(issuer: str | None = None, audience: str | None = None) -> TokenVerifier:
-    return TokenVerifier(key=settings.SIGNING_KEY, algorithm="HS256", issuer=issuer, audience=audience)
-
-
-def test_the_algorithm_is_pinned_even_for_the_right_key():
-    key = "k" * 64
-    ours = TokenVerifier(key=key, algorithm="HS256", issuer=None, audience=None)
-    assert ours.caller(forge(key=key)).id == 1
-    with pytest.raises(jwt.InvalidAlgorithmError):
-        ours.caller(forge(key=key, algorithm="HS512"))
-
-
-def test_issuer_and_audience_are_held_to_where_they_are_set():
-    token = forge(iss="seonchak", aud="shop")
-    assert verifier("seonchak", "shop").caller(token).id == 1
-    for issuer, audience in (("other", "shop"), ("seonchak", "other")):
-        with pytest.raises(jwt.InvalidTokenError):
-            verifier(issuer, audience).caller(token)
-    with pytest.raises(jwt.MissingRequiredClaimError):
-        verifier("seonchak").caller(forge())
-
-
-def test_a_token_is_verified_once_and_forgotten_no_later_than_it_expires(monkeypatch):
-    ours = verifier()
-    token = forge(exp=int(time.time()) + 60)
-    assert ours.caller(token) is ours.caller(token)
-    monkeypatch.setattr("config.tokens.time.time", lambda: 2**40)
-    with pytest.raises(jwt.ExpiredSignatureError):
-        ours.caller(token)
-
-
-def test_no_more_tokens_are_remembered_than_there_is_room_for(monkeypatch):
-    monkeypatch.setattr(TokenVerifier, "REMEMBERED", 3)
-    ours = verifier()
-    tokens = [forge(user_id=number) for number in range(1, 10)]
-    assert [ours.caller(token).id for token in tokens] == list(range(1, 10))
-    assert list(ours._known) == tokens[-3:]
 
 
 # --- Limits: a period of a hundred days, because one that ends during a test begins a new count -----------------------

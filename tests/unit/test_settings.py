@@ -51,6 +51,8 @@ def test_a_missing_one_is_named_in_one_line(tmp_path: Path, name: str) -> None:
     [
         ("SECRET_KEY", "short"),
         ("JWT_SIGNING_KEY", "short"),
+        ("JWT_ALGORITHM", "none"),
+        ("JWT_JWKS_URL", "file:///secret"),
         ("DATABASE_URL", "mysql://secret@localhost/none"),
         ("STOCK_REDIS_URL", "localhost:6379"),
         ("STOCK_REDIS_URL", "redis://user:secret@localhost:port/0"),

@@ -16,9 +16,13 @@ class Notification(models.Model):
         COUPON_ISSUED = "coupon_issued", "Coupon issued"
         CLAIM_REJECTED = "claim_rejected", "Claim rejected"
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notifications")
+    # Each index is written once a notification: a user's is the first column of `notification_by_user`, and of a unique
+    # field Django would make two.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notifications", db_index=False
+    )
     kind = models.CharField(max_length=32, choices=Kind.choices)
-    key = models.CharField(max_length=80, unique=True, help_text="Names the fact, e.g. the kind and the claim.")
+    key = models.CharField(max_length=80, help_text="Names the fact, e.g. the kind and the claim.")
     data = models.JSONField(default=dict)
     created_at = models.DateTimeField()
     read_at = models.DateTimeField(null=True, blank=True)
@@ -27,6 +31,7 @@ class Notification(models.Model):
         ordering = ["-created_at", "-id"]
         indexes = [models.Index(fields=["user", "-created_at"], name="notification_by_user")]
         constraints = [
+            models.UniqueConstraint(name="notification_once_a_fact", fields=["key"]),
             models.CheckConstraint(
                 name="notification_kind_known",
                 condition=models.Q(kind__in=["coupon_issued", "claim_rejected"]),

@@ -118,7 +118,6 @@ def _issue(event: Event, user_id: int, request: str, held: list[Coupon], now: da
     taken = {coupon.ordinal for coupon in held}
     ordinal = next(number for number in range(1, len(taken) + 2) if number not in taken)
     entry = LogEntry(event.epoch, sequence, user_id, ordinal, milliseconds(now), request)
-    written = rows.insert_coupons(event.id, [entry], now)
+    written = rows.issue(event.id, [entry], now)
     count_issued(event.id, len(written))
-    rows.notify_issued(event.id, written, now)
     return Coupon.objects.select_related("event").get(event=event, epoch=entry.epoch, sequence=entry.sequence)

@@ -125,7 +125,7 @@ def _write(event_id: int, entries: Sequence[LogEntry]) -> Outcome:
         # Redis never hands out more than is left, unless it lost data: the database decides, in the log's order.
         part, pending = pending[:left], pending[left:]
         event.issued += _insert_or_isolate(event_id, part, outcome, now)
-    failures.mark_issued(failed[entry] for entry in outcome.issued if entry in failed)
+    failures.mark_issued(one for entry, one in failed.items() if entry in outcome.issued)
     return outcome
 
 
@@ -196,9 +196,8 @@ def _insert_or_isolate(event_id: int, entries: Sequence[LogEntry], outcome: Outc
 
 
 def _insert(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> int:
-    written = rows.insert_coupons(event_id, entries, now)
+    written = rows.issue(event_id, entries, now)
     count_issued(event_id, len(written))
-    rows.notify_issued(event_id, written, now)
     issued, rest = {}, []
     for entry in entries:
         code = written.get((entry.epoch, entry.sequence))

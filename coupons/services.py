@@ -195,11 +195,10 @@ def retry_failed_claim(*, failed_id: int) -> FailedClaim:
         try:
             with transaction.atomic():
                 now = timezone.now()
-                written = rows.insert_coupons(event.id, [entry], now)
+                written = rows.issue(event.id, [entry], now)
                 if not written:
                     raise InvalidChange("The user holds this coupon already: there is nothing to retry. Abandon it.")
                 count_issued(event.id, 1)
-                rows.notify_issued(event.id, written, now)
                 failed.status = FailedClaim.Status.ISSUED
                 failed.save()
         except Exception:

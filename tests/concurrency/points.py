@@ -33,7 +33,7 @@ def points() -> dict[str, tuple[Any, str, When]]:
         "before the drain lock": (issuing, "try_drain_lock", BEFORE),
         "with the drain lock": (issuing, "try_drain_lock", AFTER),
         "after the read of the log": (StockStore, "read_log", AFTER),
-        "after the coupons": (rows, "insert_coupons", AFTER),
+        "after the coupons": (rows, "issue", AFTER),
         "after the insert": (issuing, "_write", AFTER),
         "before commit": (connection, "commit", BEFORE),
         "after commit": (connection, "commit", AFTER),

@@ -186,10 +186,10 @@ def test_p2_holds_when_redis_forgets(sale: Sale, store: StockStore) -> None:
 
 def test_p2_breaks_without_the_constraint(sale: Sale, store: StockStore) -> None:
     named = "ON CONFLICT (event_id, user_id, ordinal) DO NOTHING"
-    assert rows.INSERT_COUPONS.count(named) == 1
+    assert rows.ISSUE.count(named) == 1
     with (
         without_constraint("coupons_coupon", "coupon_once_a_user"),
-        patch.object(rows, "INSERT_COUPONS", rows.INSERT_COUPONS.replace(named, "")),
+        patch.object(rows, "ISSUE", rows.ISSUE.replace(named, "")),
     ):
         assert claim_again_after_a_rollback(sale(), store) == 2
 
@@ -211,9 +211,9 @@ def test_p3_a_collision_of_codes_is_a_failed_claim(sale: Sale, store: StockStore
 
 def test_p3_breaks_where_the_conflict_is_not_named(sale: Sale, store: StockStore) -> None:
     """The second claim is taken for a coupon its owner has: rejected with a reason that is not true."""
-    bare = rows.INSERT_COUPONS.replace("ON CONFLICT (event_id, user_id, ordinal) DO NOTHING", "ON CONFLICT DO NOTHING")
-    assert bare != rows.INSERT_COUPONS
-    with patch.object(rows, "INSERT_COUPONS", bare):
+    bare = rows.ISSUE.replace("ON CONFLICT (event_id, user_id, ordinal) DO NOTHING", "ON CONFLICT DO NOTHING")
+    assert bare != rows.ISSUE
+    with patch.object(rows, "ISSUE", bare):
         assert ends_of_two_with_one_code(sale(), store) == 1
 
 

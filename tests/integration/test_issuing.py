@@ -124,7 +124,7 @@ def test_what_was_committed_and_not_settled_is_met_again_and_passed_over(sale: S
 def test_what_was_not_committed_is_issued_by_the_next_run(sale: Sale, store: StockStore) -> None:
     event, users = sale(quantity=3), make_users(3)
     reserve(store, event, *users)
-    with patch.object(rows, "notify_issued", side_effect=Crash), pytest.raises(Crash):
+    with patch.object(issuing, "count_issued", side_effect=Crash), pytest.raises(Crash):
         issue_claims(event.id, store)
     assert (Coupon.objects.count(), store.snapshot(event.id).backlog) == (0, 3)
     issue_claims(event.id, store)
@@ -252,7 +252,7 @@ def test_without_the_database_the_log_keeps_everything_and_the_error_passes_thro
 ) -> None:
     event, users = sale(quantity=3), make_users(3)
     reserve(store, event, *users)
-    with patch.object(rows, "insert_coupons", side_effect=OperationalError), pytest.raises(OperationalError):
+    with patch.object(rows, "issue", side_effect=OperationalError), pytest.raises(OperationalError):
         issue_claims(event.id, store)
     assert (store.snapshot(event.id).backlog, FailedClaim.objects.count()) == (3, 0)
     issue_claims(event.id, store)

@@ -1,4 +1,4 @@
-# One image for web, worker and beat; docker-compose.yml says which command each runs.
+# One image for gate, web, worker and beat; docker-compose.yml says which command each runs.
 FROM python:3.12-slim AS build
 WORKDIR /app
 COPY requirements.lock .
@@ -8,7 +8,7 @@ RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashe
 
 FROM python:3.12-slim
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-RUN useradd --system --create-home --uid 10001 seonchak && install -d -o seonchak /run/seonchak
+RUN useradd --system --create-home --uid 10001 seonchak && install -d -o seonchak /run/seonchak /run/seonchak/metrics
 COPY --from=build /venv /venv
 WORKDIR /app
 COPY manage.py pyproject.toml ./
@@ -19,7 +19,7 @@ COPY notifications notifications
 COPY static static
 COPY templates templates
 USER seonchak
-ENV BEAT_SCHEDULE_FILE=/run/seonchak/beat-schedule
+# Gate and web are several processes each: what they count is put together there.
+ENV BEAT_SCHEDULE_FILE=/run/seonchak/beat-schedule PROMETHEUS_MULTIPROC_DIR=/run/seonchak/metrics
 EXPOSE 8000
-CMD ["granian", "config.wsgi:application", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", \
-     "--workers", "2", "--blocking-threads", "4", "--backlog", "4096", "--no-log"]
+CMD ["python", "-m", "config.serve", "web", "--host", "0.0.0.0"]

@@ -1,9 +1,10 @@
-"""`make run` and `make demo`: set everything up, start web, worker and beat, and stop them all again.
+"""`make run` and `make demo`: set everything up, start gate, worker and beat, and stop them all again.
 
     python -m config.launch run            serve until Ctrl-C
     python -m config.launch demo           the same, after a rush of 10,000 users on a sale of 100 coupons
     python -m config.launch demo --once    stop after the verdict, with its exit status
 
+The gate serves all of it here, with Django behind it; in production `web` is a process of its own (deploy/README.md).
 It runs before Django has settings: it makes them, and every process it starts gets them from the environment.
 """
 
@@ -137,15 +138,11 @@ def _start_all(stack: ExitStack, environment: Mapping[str, str], port: int) -> d
     python = sys.executable
     celery = [python, "-m", "celery", "-A", "config"]
     commands = {
-        "web": [
-            *(python, "-m", "granian", "config.wsgi:application", "--interface", "wsgi"),
-            *("--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--blocking-threads", "4"),
-            *("--backlog", "4096", "--no-log"),
-        ],
+        "gate": [python, "-m", "config.serve", "gate", "--port", str(port)],
         "worker": [*celery, "worker", "--concurrency", "1", "--loglevel", "WARNING", "--without-mingle"],
         "beat": [*celery, "beat", "--loglevel", "WARNING"],
     }
-    tell("web, worker and beat")
+    tell("gate, worker and beat")
     logs = LOCAL / "logs"
     logs.mkdir(exist_ok=True)
     processes: dict[str, subprocess.Popen[bytes]] = {}

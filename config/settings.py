@@ -105,7 +105,7 @@ MIDDLEWARE = [
     "config.middleware.RequestLogMiddleware",
     "config.middleware.DatabasePatienceMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.static.StaticFilesMiddleware",
     "config.middleware.ApiGuardMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -265,6 +265,23 @@ GATE_WAITING = int(_number("GATE_WAITING", 10_000, 1, 1_000_000))
 GATE_REDIS_THREADS = int(_number("GATE_REDIS_THREADS", 8, 1, 500))
 # Threads that wait for PostgreSQL, for events unheard of, old claims, and sales that go on without Redis.
 GATE_DATABASE_THREADS = int(_number("GATE_DATABASE_THREADS", 4, 1, 500))
+
+# --- The servers (config.serve) ---------------------------------------------------------------------------------------
+
+# Processes on this machine: of the gate one a core that Redis leaves, of web as many as the admin and the pages need.
+GATE_PROCESSES = int(_number("GATE_PROCESSES", 1, 1, 256))
+WEB_PROCESSES = int(_number("WEB_PROCESSES", 2, 1, 256))
+WEB_THREADS = int(_number("WEB_THREADS", 4, 1, 256))  # a process
+# Connections that one process holds, idle ones counted; who comes beyond waits until another goes. Each is an open
+# file.
+SERVER_CONNECTIONS = int(_number("SERVER_CONNECTIONS", 12_000, 100, 1_000_000))
+# Connections that wait to be taken, when all come in one moment. Linux cuts it to `net.core.somaxconn`.
+SERVER_BACKLOG = int(_number("SERVER_BACKLOG", 16_384, 128, 1_000_000))
+# A connection without a request is closed after so long. A proxy in front must close its own sooner, or it meets the
+# end of one that it has just sent a request into.
+SERVER_KEEP_ALIVE = _number("SERVER_KEEP_ALIVE", 30, 1, 60)  # seconds
+# At a stop, requests under way have so long to be answered. Whoever starts us must wait longer before a kill.
+SERVER_STOP_TIMEOUT = int(_number("SERVER_STOP_TIMEOUT", 20, 1, 1800))  # seconds
 
 # --- REST API ---------------------------------------------------------------------------------------------------------
 

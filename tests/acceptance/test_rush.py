@@ -1,75 +1,35 @@
-"""A whole rush: real web server and worker, real HTTP, the command's verdict."""
+"""A whole rush: real server and worker, real HTTP, the command's verdict."""
 
 import json
-import os
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from io import StringIO
 from pathlib import Path
-from urllib.error import URLError
-from urllib.parse import urlsplit
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
 
-from config.embedded import free_port
 from coupons.models import Coupon
 from events.models import Event
+from tests.celery_kit import Processes
 from tests.factories import make_users
-
-ROOT = Path(__file__).resolve().parents[2]
-READY_WITHIN = 30  # seconds
+from tests.serving import Serving
 
 Serve = Callable[..., str]
 
 
-@contextmanager
-def process(*arguments: str, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a module of Python until the end of the test."""
-    with subprocess.Popen([sys.executable, "-m", *arguments], cwd=ROOT, env=environment) as running:
-        try:
-            yield running
-        finally:
-            running.terminate()
-            try:
-                running.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                running.kill()
-
-
 @pytest.fixture
-def serve(transactional_db: None, tmp_path: Path) -> Iterator[Serve]:
-    """Start a web server on the test's database, and a worker with its beat unless told not to; the server's URL."""
-    with ExitStack() as stack:
+def serve(serving: Callable[..., Serving], tmp_path: Path) -> Iterator[Serve]:
+    """Start a gate, or a web, and a worker with its beat unless told not to; the server's URL."""
+    processes = Processes(tmp_path)
 
-        def start(*, worker: bool = True) -> str:
-            database = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
-            environment = os.environ | {"DATABASE_URL": database.geturl(), "BEAT_SCHEDULE_FILE": str(tmp_path / "beat")}
-            port = free_port()
-            web = ["granian", "config.wsgi:application", "--interface", "wsgi", "--host", "127.0.0.1"]
-            web += ["--port", str(port), "--blocking-threads", "4", "--backlog", "1024", "--no-log"]
-            running = stack.enter_context(process(*web, environment=environment))
-            if worker:
-                celery = ["celery", "-A", "config", "worker", "--pool", "solo", "--beat", "--loglevel", "ERROR"]
-                celery += ["--without-mingle", "--without-gossip"]
-                stack.enter_context(process(*celery, environment=environment))
-            url = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + READY_WITHIN
-            while True:
-                assert running.poll() is None
-                assert time.monotonic() < deadline
-                try:
-                    with urllib.request.urlopen(f"{url}/livez", timeout=2):  # noqa: S310 - our own URL
-                        return url
-                except URLError:
-                    time.sleep(0.05)
+    def start(lane: str = "gate", *, worker: bool = True) -> str:
+        if worker:
+            processes.start("worker")
+            processes.start("beat")
+        return serving(lane).url
 
-        yield start
+    yield start
+    processes.end()
 
 
 def rush(event: Event, url: str, *arguments: str) -> tuple[list[str], int]:
@@ -83,11 +43,18 @@ def rush(event: Event, url: str, *arguments: str) -> tuple[list[str], int]:
     return out.getvalue().strip().splitlines(), status
 
 
-def test_a_rush_keeps_every_promise(sale, serve, tmp_path):
+@pytest.mark.parametrize("lane", ["gate", "web"])
+def test_a_rush_keeps_every_promise(sale, serve, tmp_path, lane):
     event, users = sale(quantity=40), make_users(300)
     result, history = tmp_path / "rush.json", tmp_path / "history.jsonl"
     lines, status = rush(
-        event, serve(), "--users=300", "--duplicates=60", "--concurrency=50", f"--json={result}", f"--history={history}"
+        event,
+        serve(lane),
+        "--users=300",
+        "--duplicates=60",
+        "--concurrency=50",
+        f"--json={result}",
+        f"--history={history}",
     )
     assert lines[-1] == "VERDICT: kept — 40 of 40 issued, one each, in order, none lost", "\n".join(lines)
     assert status == 0

@@ -5,15 +5,20 @@ counts from when its request was due. (G. Tene, *How NOT to measure latency*, 20
 """
 
 import re
+import resource
 import select
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+import pytest
 
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 GIVE_UP = 30.0  # seconds without any answer
+CUT_OFF = 0  # the status of a request whose connection ended before its answer
 
 
 @dataclass
@@ -22,6 +27,8 @@ class Load:
 
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
+    connecting: float = 0.0  # seconds until all connections were open
+    sending: float = 0.0  # seconds from the first request to the last
     seconds: float = 0.0
     cpu: float = 0.0  # seconds of this process
 
@@ -51,13 +58,17 @@ class _Connection:
 
     def ask(self, request: bytes, at: float) -> None:
         self.asked = at
-        sent = self.socket.send(request)
-        assert sent == len(request), "a request fits the socket's buffer"
+        with suppress(ConnectionError):  # which is met again where its answer is waited for
+            sent = self.socket.send(request)
+            assert sent == len(request), "a request fits the socket's buffer"
 
     def status(self) -> int | None:
-        """That of the answer, None while it is not all there."""
-        data = self.socket.recv(65536)
-        assert data, "the server closed the connection"
+        """That of the answer, None while it is not all there; `CUT_OFF` where the server has closed the connection."""
+        data = b""
+        with suppress(ConnectionError):
+            data = self.socket.recv(65536)
+        if not data:
+            return CUT_OFF
         self.buffer += data
         end = self.buffer.find(b"\r\n\r\n")
         if end < 0:
@@ -69,24 +80,39 @@ class _Connection:
         return status
 
 
-def fire(port: int, requests: Sequence[bytes], *, connections: int, rate: float | None = None) -> Load:
-    """Send all the requests over so many connections: as fast as they are answered, or so many a second."""
+def fire(
+    port: int,
+    requests: Sequence[bytes],
+    *,
+    connections: int,
+    rate: float | None = None,
+    at_the_end: Callable[[], None] = lambda: None,
+) -> Load:
+    """Send all the requests over so many connections: as fast as they are answered, or so many a second.
+
+    All connections are open before the first request, and when `at_the_end` is called. It ends sooner where the server
+    has closed all of them.
+    """
     load, left, open_ = Load(), deque(requests), {}
     with select.epoll() as epoll:
+        connecting = time.perf_counter()
         for _ in range(connections):
             one = _Connection(port)
             open_[one.socket.fileno()] = one
             epoll.register(one.socket.fileno(), select.EPOLLIN)
         idle = deque(open_.values())
         started, cpu = time.perf_counter(), time.process_time()
+        load.connecting = started - connecting
         due = started
         waiting = 0
-        while left or waiting:
+        while waiting or (left and idle):
             now = time.perf_counter()
             while left and idle and (rate is None or due <= now):
                 idle.popleft().ask(left.popleft(), now if rate is None else due)
                 waiting += 1
                 due += 1 / rate if rate else 0
+                if not left:
+                    load.sending = time.perf_counter() - started
             pause = max(0.0, due - now) if rate and left and idle else GIVE_UP
             ready = epoll.poll(pause)
             assert ready or pause < GIVE_UP, "the server does not answer"
@@ -95,11 +121,27 @@ def fire(port: int, requests: Sequence[bytes], *, connections: int, rate: float 
                 status = one.status()
                 if status is None:
                     continue
+                if status == CUT_OFF:
+                    epoll.unregister(descriptor)
+                    if one in idle:
+                        idle.remove(one)
+                        continue
+                else:
+                    load.latencies.append(time.perf_counter() - one.asked)
+                    idle.append(one)
                 load.statuses[status] += 1
-                load.latencies.append(time.perf_counter() - one.asked)
                 waiting -= 1
-                idle.append(one)
         load.seconds, load.cpu = time.perf_counter() - started, time.process_time() - cpu
+    at_the_end()
     for one in open_.values():
         one.socket.close()
     return load
+
+
+def need_files(number: int) -> None:
+    """Raise the limit of open files of this process and its children to come; skip the test where it cannot be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < number:
+        pytest.skip(f"it needs {number:,} open files, and the hard limit here is {hard:,} (`ulimit -Hn`)")
+    if soft != resource.RLIM_INFINITY and soft < number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))

@@ -1,7 +1,7 @@
 """What can be checked of the image and of docker-compose.yml without a Docker engine."""
 
+import json
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from django.conf import settings
+
+from config.serve import OTHER_FILES, granian
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -18,7 +21,7 @@ SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
 
 def test_every_lasting_service_has_a_health_check() -> None:
     lasting = {name for name in SERVICES if name != "migrate"}
-    assert lasting == {"postgres", "redis", "web", "worker", "beat"}
+    assert lasting == {"postgres", "redis", "nginx", "gate", "web", "worker", "beat"}
     assert {name for name in lasting if "healthcheck" in SERVICES[name]} == lasting
 
 
@@ -59,13 +62,35 @@ def test_the_commands_of_the_services_exist(service: str) -> None:
     assert shown.returncode == 0, shown.stderr
 
 
-def test_the_command_of_the_image_is_understood_by_granian() -> None:
-    text = DOCKERFILE[DOCKERFILE.index("CMD [") + 4 :].replace("\\\n", "")
-    command = [part.strip(",") for part in shlex.split(text.strip().strip("[]"))]
-    options = {part for part in command if part.startswith("--")}
-    shown = subprocess.run(
-        [sys.executable, "-m", "granian", "--help"], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
-    unknown = {option for option in options if option not in shown and option.replace("--no-", "--") not in shown}
-    assert command[:2] == ["granian", "config.wsgi:application"]
-    assert unknown == set()
+@pytest.mark.parametrize("lane", ["gate", "web"])
+def test_the_commands_of_the_servers_are_understood_by_granian(lane: str) -> None:
+    image = json.loads(DOCKERFILE[DOCKERFILE.index("CMD [") + 4 :])
+    command = SERVICES[lane].get("command", image)
+    assert command == ["python", "-m", "config.serve", lane, "--host", "0.0.0.0"]  # noqa: S104
+    options = granian(lane, host="127.0.0.1", port=8000, connections=1)
+    # `--version` is looked at last: what it does not know, or would not take, ends it before.
+    run = subprocess.run(
+        [sys.executable, "-m", *options, "--version"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_only_nginx_can_be_reached_and_the_application_believes_it() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["nginx"]
+    assert SERVICES["gate"]["environment"]["TRUSTED_PROXIES"] == "${TRUSTED_PROXIES:-1}"
+
+
+@pytest.mark.parametrize("lane", ["gate", "web"])
+def test_a_server_has_the_time_to_answer_and_the_files_for_a_crowd(lane: str) -> None:
+    assert int(SERVICES[lane]["stop_grace_period"].removesuffix("s")) > settings.SERVER_STOP_TIMEOUT
+    assert SERVICES[lane]["ulimits"]["nofile"] >= settings.SERVER_CONNECTIONS + OTHER_FILES
+    assert SERVICES[lane]["sysctls"]["net.core.somaxconn"] >= settings.SERVER_BACKLOG
+
+
+def test_what_compose_passes_on_are_settings_and_it_has_no_defaults_of_its_own_for_them() -> None:
+    source = (ROOT / "config" / "settings.py").read_text()
+    passed = SERVICES["gate"]["environment"]
+    tuning = {name for name in passed if name.startswith(("GATE_", "WEB_", "SERVER_"))}
+    assert {name for name in tuning if f'"{name}"' not in source} == set()
+    assert {passed[name] for name in tuning} == {f"${{{name}:-}}" for name in tuning}
+    assert tuning >= set(re.findall(r'"((?:WEB|SERVER)_[A-Z_]+)"', source))

@@ -4,6 +4,7 @@ Django's ASGI handler writes a body of any size to the disk before anybody can l
 in chunks through its request, and sees header values that the server keeps from WSGI applications.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -29,8 +30,9 @@ class AsWsgi:
         if scope["type"] == "http":
             headers = _headers(scope)
             if is_api(scope["path"]):
-                body = await _body(headers, receive)
-                receive = _given(body, receive)
+                body, is_whole = await _body(headers, receive)
+                # Half a body is refused, and whoever sent it may be there to hear so.
+                receive = _given(body, receive if is_whole else _never)
             scope = {**scope, "headers": list(headers.items())}
         await self._application(scope, receive, send)
 
@@ -47,22 +49,30 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
     return headers
 
 
-async def _body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
-    """The body, and its length in the headers. Of one that is too long none: the length says so to who refuses it."""
+async def _body(headers: dict[bytes, bytes], receive: Receive) -> tuple[bytes, bool]:
+    """The body and whether it is whole; its length goes into the headers.
+
+    Of one that is too long there is nothing, of one that broke off less than its length says: the guard refuses both.
+    """
     limit = settings.API_BODY_LIMIT
     in_chunks = headers.pop(b"transfer-encoding", None) is not None
     length = headers.get(b"content-length", b"0")
     if not in_chunks and not (length.isdigit() and len(length) < 10 and int(length) <= limit):  # noqa: PLR2004
-        return b""
-    body, more = b"", True
+        return b"", True
+    body, more, is_whole = b"", True, True
     while more and len(body) <= limit:
         message = await receive()
+        is_whole = message["type"] == "http.request"
         body += message.get("body", b"")
         more = message.get("more_body", False)
     if in_chunks:
-        broken_off = message["type"] == "http.disconnect"
-        headers[b"content-length"] = b"%d" % (len(body) + broken_off)
-    return body if len(body) <= limit else b""
+        headers[b"content-length"] = b"%d" % (len(body) + (not is_whole))
+    return (body if len(body) <= limit else b""), is_whole
+
+
+async def _never() -> Message:
+    message: Message = await asyncio.get_running_loop().create_future()
+    return message
 
 
 def _given(body: bytes, receive: Receive) -> Receive:

@@ -1,6 +1,8 @@
 """Fixtures that all tests share: real servers, emptied between tests."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from django_redis import get_redis_connection
@@ -10,6 +12,7 @@ from events import services
 from events.catalogue import catalogue
 from events.models import Event
 from tests.factories import make_event
+from tests.web import Server, running
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +37,14 @@ def sale(transactional_db: None) -> Callable[..., Event]:
         return services.publish(event_id=make_event(**fields).id)
 
     return make
+
+
+@pytest.fixture
+def server(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start one: `server("gate")`, or `server(LOG_LEVEL="DEBUG")` for the `web` process with more settings."""
+    with ExitStack() as stack:
+
+        def start(lane: str = "web", **environment: str) -> Server:
+            return stack.enter_context(running(tmp_path, lane, **environment))
+
+        yield start

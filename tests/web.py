@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
-import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from rest_framework_simplejwt.tokens import AccessToken
@@ -106,14 +105,3 @@ def running(folder: Path, lane: str = "web", **environment: str) -> Iterator[Ser
     finally:
         os.killpg(one.process.pid, signal.SIGKILL)
         one.process.wait()
-
-
-@pytest.fixture
-def server(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start one: `server("gate")`, or `server(LOG_LEVEL="DEBUG")` for the `web` process with more settings."""
-    with ExitStack() as stack:
-
-        def start(lane: str = "web", **environment: str) -> Server:
-            return stack.enter_context(running(tmp_path, lane, **environment))
-
-        yield start

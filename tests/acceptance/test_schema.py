@@ -15,8 +15,6 @@ from coupons import issuing
 from tests.api_kit import Caller, token_of
 from tests.factories import make_user
 
-pytest_plugins = ["tests.web"]
-
 # So many requests an operation and phase; the edges of each parameter come on top.
 EXAMPLES = 15
 

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 Sale = Callable[..., Event]
 
 pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True)]
-pytest_plugins = ["tests.web"]
 
 NOBODY_LISTENS = f"redis://127.0.0.1:{free_port()}/0"
 

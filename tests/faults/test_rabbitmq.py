@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Sale = Callable[..., Event]
 
-pytest_plugins = ["tests.web"]
 
 # Debian's command of that name asks for a user of its own and its own folders; the real one is beside it.
 PATH = os.pathsep.join(["/usr/lib/rabbitmq/bin", os.environ["PATH"]])

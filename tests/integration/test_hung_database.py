@@ -28,8 +28,6 @@ from tests.factories import make_user
 from tests.postgres import Postgres, until
 from tests.servers import ROOT
 
-pytest_plugins = ["tests.web"]
-
 SOON = 5  # seconds: without a bound it is for ever, and the machine of the tests may be slow
 COUPONS = "/api/v1/coupons"
 

@@ -21,8 +21,6 @@ from tests import outages
 from tests.api_kit import Caller, token_of
 from tests.factories import make_user
 
-pytest_plugins = ["tests.web"]
-
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

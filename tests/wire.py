@@ -1,5 +1,6 @@
 """HTTP/1.1 as bytes on a socket: what a client library would mend, or refuse to send, goes out as it is written."""
 
+import select
 import socket
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -33,8 +34,7 @@ class Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._incoming.close()
-        self._socket.close()
+        self.hang_up()
 
     def send(self, message: bytes) -> bool:
         """Send it; False where the server has closed the connection already."""
@@ -44,9 +44,14 @@ class Connection:
             return False
         return True
 
-    def end(self) -> None:
-        """Say that nothing more will come."""
-        self._socket.shutdown(socket.SHUT_WR)
+    def waits(self) -> bool:
+        """Whether nothing has come that was not received."""
+        return not select.select([self._socket], [], [], 0)[0]
+
+    def hang_up(self) -> None:
+        """Be gone."""
+        self._incoming.close()
+        self._socket.close()
 
     def receive(self, *, of_head: bool = False) -> Reply | None:
         """The next answer, None where the connection was closed instead. An answer to HEAD has no body."""

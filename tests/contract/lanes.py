@@ -19,9 +19,9 @@ from events import services
 from events.models import Event
 from tests.api_kit import forge, token_of
 from tests.contract.corpus import Case
-from tests.contract.wire import PROBE, Connection, Reply
 from tests.factories import make_event, make_user
 from tests.sales import reserve
+from tests.wire import PROBE, Connection, Reply
 
 # Not compared: what the server adds (whether it hangs up is), and what only pages need.
 IGNORED = {"date", "server", "connection", "x-frame-options", "referrer-policy", "cross-origin-opener-policy"}

@@ -1,0 +1,184 @@
+"""Many at once at the gate, a real one: in groups, each with an answer of his own, and exactly N."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import pytest
+
+from coupons.issuing import issue_claims
+from coupons.stock.store import StockStore
+from events import services
+from events.models import Event
+from tests.factories import make_users
+from tests.gate_kit import Told, ask, ask_at_once, claim, request, scripts_run, under_way
+from tests.sales import assert_sold_out_exactly, assert_sum
+from tests.web import Server
+
+Sale = Callable[..., Event]
+HOLD = 300  # milliseconds
+PATIENT = {"STOCK_REDIS_TIMEOUT": "5"}  # seconds: nobody is refused for the time that Redis is held up
+
+
+@pytest.fixture
+def gate(server: Callable[..., Server]) -> Server:
+    return server("gate", **PATIENT)
+
+
+@contextmanager
+def held_up(store: StockStore, milliseconds: int = HOLD) -> Iterator[None]:
+    """Redis takes commands and answers none until a while has passed."""
+    store.client.execute_command("CLIENT", "PAUSE", milliseconds, "ALL")
+    yield
+
+
+def sequences(answers: list[Told]) -> list[int]:
+    return sorted(one.body["sequence"] for one in answers if one.status == 202)
+
+
+def test_claims_that_come_together_go_to_redis_together(gate: Server, sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=300)
+    assert ask(gate, claim(event.id, 1)).status == 202
+    before = scripts_run(store)
+    with held_up(store):
+        answers = ask_at_once(gate, [claim(event.id, user) for user in range(2, 202)])
+    assert Counter(one.status for one in answers) == {202: 200}
+    assert sequences(answers) == list(range(2, 202))
+    # One was under way, and the others followed in groups of 128; the readings of the catalogue are scripts, too.
+    assert scripts_run(store) - before < 20
+
+
+def test_with_groups_of_one_each_claim_is_a_script_of_its_own(
+    server: Callable[..., Server], sale: Sale, store: StockStore
+) -> None:
+    """The negative control."""
+    event, gate = sale(quantity=300), server("gate", GATE_GROUP="1")
+    assert ask(gate, claim(event.id, 1)).status == 202
+    before = scripts_run(store)
+    answers = ask_at_once(gate, [claim(event.id, user) for user in range(2, 52)])
+    assert Counter(one.status for one in answers) == {202: 50}
+    assert scripts_run(store) - before >= 50
+
+
+def test_several_events_at_once_do_not_mix(gate: Server, sale: Sale, store: StockStore) -> None:
+    events = [sale(quantity=quantity) for quantity in (5, 10, 20, 40)]
+    users = range(1, 31)
+    with held_up(store):
+        answers = ask_at_once(gate, [claim(event.id, user) for user in users for event in events])
+    for number, event in enumerate(events):
+        mine = answers[number :: len(events)]
+        won = min(event.quantity, len(users))
+        assert Counter(one.status for one in mine) == Counter({202: won, 409: len(users) - won})
+        assert {one.code for one in mine if one.status == 409} <= {"sold_out"}
+        assert sequences(mine) == list(range(1, won + 1))
+        assert {one.body["event_id"] for one in mine if one.status == 202} == {event.id}
+        assert_sum(store, event)
+
+
+def test_what_one_sends_touches_no_neighbour(gate: Server, sale: Sale, store: StockStore) -> None:
+    event, closed = sale(quantity=1000), sale()
+    services.close(event_id=closed.id)
+    assert ask(gate, claim(event.id, 1, "Idempotency-Key: first")).status == 202
+    odd: list[tuple[bytes, int | tuple[int, ...]]] = [
+        (claim(event.id, 1), 409),
+        (claim(event.id, 1, "Idempotency-Key: first"), 202),
+        (claim(event.id, 2, f"Idempotency-Key: {'k' * 256}"), 400),
+        (claim(event.id, 3, body=b"["), 400),
+        (claim(event.id, 4, body=b"[]"), 400),
+        (claim(event.id, 0), 401),
+        (claim(closed.id, 5), 403),
+        (claim(999_999_999, 6), 404),
+        (claim(2**63 - 1, 7), 404),
+        (claim(event.id, 2**63 - 1), 202),
+        (request("GET", f"/api/v1/events/{event.id}/claims/{event.id}-9-9", 8), 404),
+        (request("GET", f"/api/v1/events/{event.id}/claims/x", 9), 404),
+    ]
+    messages, expected = [], []
+    for number in range(100, 220):
+        message, status = odd[number % len(odd)]
+        messages += [claim(event.id, number), message]
+        expected += [202, status]
+    with held_up(store):
+        answers = ask_at_once(gate, messages)
+    told = [one.status for one in answers]
+    assert told[::2] == expected[::2], "the neighbours"
+    # One user who asks ten times is told of his claim, or to slow down.
+    assert all(got == wanted or got in {409, 429} for got, wanted in zip(told[1::2], expected[1::2], strict=True))
+    assert Counter(told[1::2]).keys() >= {202, 400, 401, 403, 404, 409}
+    assert_sum(store, event)
+
+
+def test_beyond_those_who_may_wait_one_is_refused_at_once(
+    server: Callable[..., Server], sale: Sale, store: StockStore
+) -> None:
+    event, gate = sale(quantity=1000), server("gate", GATE_WAITING="20", GATE_GROUP="10", **PATIENT)
+    assert ask(gate, claim(event.id, 1)).status == 202
+    claims = [claim(event.id, user) for user in range(2, 102)]
+    with held_up(store, 1000), under_way(gate, claims) as connections:
+        last = Told.of(connections[-1].receive())
+        assert connections[0].waits(), "Redis has said nothing yet"
+        assert (last.status, last.code) == (503, "unavailable")
+        assert int(last.reply.header("retry-after") or 0) >= 1
+        answers = [Told.of(one.receive()) for one in connections[:-1]]
+    counts = Counter(one.status for one in answers)
+    assert counts.keys() == {202, 503}
+    assert 20 <= counts[202] <= 30, "those who waited, and those who were under way"
+    assert store.snapshot(event.id).sequence == counts[202] + 1
+    assert ask(gate, claim(event.id, 2000)).status == 202
+
+
+def test_who_hangs_up_while_he_waits_holds_nobody_up(gate: Server, sale: Sale, store: StockStore) -> None:
+    event = sale(quantity=1000)
+    assert ask(gate, claim(event.id, 1)).status == 202
+    with held_up(store), under_way(gate, [claim(event.id, user) for user in range(2, 102)]) as connections:
+        for connection in connections[::2]:
+            connection.hang_up()
+        answers = [Told.of(connection.receive()) for connection in connections[1::2]]
+    assert Counter(one.status for one in answers) == {202: 50}
+    # Each of those who left was either heard or not; he is told which when he comes again.
+    again = ask_at_once(gate, [claim(event.id, user) for user in range(2, 102, 2)])
+    assert Counter(one.status for one in again).keys() <= {202, 409}
+    assert store.snapshot(event.id).sequence == 101
+    assert_sum(store, event)
+
+
+def test_fifty_callers_get_exactly_what_there_is(gate: Server, sale: Sale, store: StockStore) -> None:
+    event, users = sale(quantity=30), make_users(50)
+    messages = [claim(event.id, user, f"Idempotency-Key: {user}") for user in users for _ in range(3)]
+    answers = ask_at_once(gate, messages)
+    assert Counter(one.status for one in answers) == {202: 90, 409: 60}
+    assert {one.code for one in answers if one.status == 409} == {"sold_out"}
+    by_user: dict[int, set[Any]] = {}
+    for number, one in enumerate(answers):
+        by_user.setdefault(number // 3, set()).add(one.body.get("id"))
+    assert all(len(claims) == 1 for claims in by_user.values()), "the same answer, however often"
+    issue_claims(event.id, store)
+    assert_sold_out_exactly(store, event)
+
+
+GARBAGE = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"\x00" * 5000,
+    bytes(range(256)) * 40,
+    b"GET / HTTP/1.1\r\n" * 200,
+    b"POST /api/v1/events/1/claims HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{",
+    b"POST /api/v1/events/1/claims HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"GET /api/v1/events/1/state HTTP/1.1\r\nX-A: " + b"x" * 600_000,
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 500,
+    b"GET /api/v1/events/\xff/state HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /api/v1/events/1/state HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+]
+
+
+def test_the_worker_survives_garbage(gate: Server, sale: Sale) -> None:
+    event = sale()
+    workers = {one.pid for one in psutil.Process(gate.process.pid).children()}
+    assert workers
+    for _ in range(3):
+        with under_way(gate, GARBAGE):
+            assert ask(gate, request("GET", f"/api/v1/events/{event.id}/state")).status == 200
+    assert ask(gate, claim(event.id, 1)).status == 202
+    assert {one.pid for one in psutil.Process(gate.process.pid).children()} == workers
+    assert "Traceback" not in gate.out.read_text()

@@ -1,4 +1,6 @@
-"""Middleware of every request: its line in the log, its patience with the database, and the guard before the API."""
+"""Middleware of every request: its line in the log, its patience with the database, what caches may keep, and the
+guard before the API.
+"""
 
 import re
 import secrets
@@ -67,6 +69,27 @@ class DatabasePatienceMiddleware:
         of_admin = request.path.startswith("/admin/")
         with patience(longest() if of_admin else settings.DATABASE_REQUEST_TIMEOUT):
             return self.get_response(request)
+
+
+class SharedMiddleware:
+    """Keeps what is one visitor's own out of answers that any cache may give to anybody.
+
+    Django answers a cookie that it cannot read with a new one, whatever the view: kept, it would become everybody's.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Serve; without cookies, where it is for all."""
+        response = self.get_response(request)
+        if "public" in response.headers.get("Cache-Control", ""):
+            response.cookies.clear()
+            vary = [name for name in response.headers.get("Vary", "").split(", ") if name not in {"", "Cookie"}]
+            del response.headers["Vary"]
+            if vary:
+                response.headers["Vary"] = ", ".join(vary)
+        return response
 
 
 class ApiGuardMiddleware:

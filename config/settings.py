@@ -106,6 +106,7 @@ MIDDLEWARE = [
     "config.middleware.DatabasePatienceMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.static.StaticFilesMiddleware",
+    "config.middleware.SharedMiddleware",
     "config.middleware.ApiGuardMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

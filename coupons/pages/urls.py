@@ -7,6 +7,7 @@ from coupons.pages import views
 app_name = "coupon_pages"
 
 urlpatterns = [
+    path("events/<slug:slug>/me", views.me, name="me"),
     path("events/<slug:slug>/claim", views.claim, name="claim"),
     path("events/<slug:slug>/claims/<str:claim_id>", views.claim_result, name="claim_result"),
     path("coupons", views.coupons, name="coupons"),

@@ -1,15 +1,15 @@
-"""Claim by a form, see what becomes of the claim, see all coupons."""
+"""What is the visitor's own: their part of the page of a sale, the form to claim with, their claims and coupons."""
 
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from coupons import selectors, services
+from coupons.pages import visitor
 from events.errors import Refusal
 from events.pages.frame import page, refused
 from events.pages.shown import find
@@ -20,14 +20,25 @@ KEY_LENGTH = 200
 
 @page
 @never_cache
+@require_safe
+def me(request: HttpRequest, slug: str) -> HttpResponse:
+    """The visitor's part of the page of a sale, for its script."""
+    return JsonResponse(visitor.told(request, slug))
+
+
+@page
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
 def claim(request: HttpRequest, slug: str) -> HttpResponse:
-    """Claim for the signed-in user, then show the claim. Whoever comes here any other way is led to the sale."""
+    """Claim for the signed-in user, then show the claim. Who comes by a link, without scripts, finds the form here."""
     event = find(slug)
-    address = reverse("event_pages:event", args=[slug])
-    if request.method != "POST":
-        return redirect(address)
     if not request.user.is_authenticated:
-        return redirect_to_login(address)
+        return redirect_to_login(request.path)
+    if request.method != "POST":
+        key, hindrance = visitor.new_key(), visitor.hindrance(event, request.user.pk)
+        if hindrance is not None:
+            return refused(request, hindrance, event=event, key=key)
+        return render(request, "pages/claim_form.html", {"event": event, "key": key})
     key = request.POST.get("key", "")[:KEY_LENGTH]
     try:
         claimed = services.claim(event_id=event.pk, user_id=request.user.pk, idempotency_key=key)

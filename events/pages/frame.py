@@ -9,6 +9,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.utils.cache import add_never_cache_headers
 
 from events.errors import Refusal, Unavailable
 from events.models import Event
@@ -68,6 +69,7 @@ def refused(
     seconds = math.ceil(getattr(refusal, "retry_after", 0))
     context = {"refusal": refusal, "event": event, "key": key, "seconds": max(1, seconds), "bare": bare}
     response = render(request, "pages/refused.html", context, status=STATUS[refusal.code])
+    add_never_cache_headers(response)  # a refusal is for who asked, and for now
     if hasattr(refusal, "retry_after"):
         response.headers["Retry-After"] = str(max(1, seconds))
     return response

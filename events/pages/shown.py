@@ -24,19 +24,14 @@ class Shown:
         return self.event.phase(now=self.now, remaining=self.remaining)
 
     @property
-    def server_ms(self) -> int:
-        """The moment in milliseconds, for the countdown."""
-        return _milliseconds(self.now)
-
-    @property
     def opens_ms(self) -> int:
-        """When it opens, likewise."""
-        return _milliseconds(self.event.opens_at)
+        """When it opens, in milliseconds, for the countdown."""
+        return milliseconds(self.event.opens_at)
 
     @property
     def closes_ms(self) -> int:
         """When it closes, likewise."""
-        return _milliseconds(self.event.closes_at)
+        return milliseconds(self.event.closes_at)
 
 
 def find(slug: str) -> Event:
@@ -55,5 +50,6 @@ def show(event: Event) -> Shown:
     return Shown(event, now, known.remaining if known else None)
 
 
-def _milliseconds(moment: datetime) -> int:
+def milliseconds(moment: datetime) -> int:
+    """A moment in milliseconds since 1970, as scripts have it."""
     return round(moment.timestamp() * 1000)

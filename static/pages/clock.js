@@ -10,7 +10,7 @@ export function learn(serverTime) {
   offset = Math.max(offset, serverTime - performance.now());
 }
 
-/** The server's time now, in milliseconds. */
+/** The server's time now, in milliseconds: long ago, until it has told any. */
 export function serverNow() {
   return performance.now() + offset;
 }

@@ -2,6 +2,7 @@
 // What the page shows for each phase is in the page; this only chooses.
 
 import { learn, serverNow, spell } from "./clock.js";
+import { meet } from "./visitor.js";
 
 const EVERY = 1000; // ms between two looks, and up to as much again by chance, so that visitors do not ask in step
 const SLOWEST = 15000;
@@ -9,14 +10,13 @@ const SLOWEST = 15000;
 const sale = document.getElementById("sale");
 const countdown = sale.querySelector("[data-countdown]");
 const trouble = sale.querySelector("[data-trouble]");
-const button = sale.querySelector("[data-claim] button");
+const form = sale.querySelector("[data-claim]");
+const button = form.querySelector("button");
 const opensAt = { value: Number(sale.dataset.opensAt) };
 const closesAt = { value: Number(sale.dataset.closesAt) };
 let told = sale.dataset.phase; // the phase as the server last said it
 let failures = 0;
 let submitted = false;
-
-learn(Number(sale.dataset.serverTime));
 
 function phase() {
   const now = serverNow();
@@ -33,14 +33,15 @@ function show() {
       part.hidden = !part.dataset.when.split(" ").includes(current);
     }
   }
-  if (button) button.disabled = submitted || current !== "open";
+  button.disabled = submitted || current !== "open";
 
   const until = { scheduled: opensAt.value, open: closesAt.value }[current];
   // Until the end it is counted only when that is near: before, it would only hurry people.
-  const counted = until !== undefined && (current === "scheduled" || until - serverNow() < 3600_000);
+  const left = until - serverNow(); // without end until the server has told the time
+  const counted = Number.isFinite(left) && (current === "scheduled" || left < 3600_000);
   countdown.hidden = !counted;
   if (counted) {
-    const text = (current === "open" ? "Ends in " : "") + spell(until - serverNow());
+    const text = (current === "open" ? "Ends in " : "") + spell(left);
     if (countdown.textContent !== text) countdown.textContent = text;
     countdown.classList.toggle("quiet", current === "open");
   }
@@ -75,15 +76,17 @@ async function look() {
   if (phase() !== "closed") setTimeout(look, wait);
 }
 
-sale.querySelector("[data-claim]")?.addEventListener("submit", () => {
+form.addEventListener("submit", () => {
   submitted = true;
   setTimeout(show); // after the form has gone: a disabled button would not be sent with it
 });
-addEventListener("pageshow", () => {
+addEventListener("pageshow", (event) => {
   submitted = false;
   show();
+  if (event.persisted) meet(sale.dataset.me, show); // who comes back has claimed meanwhile, or signed out
 });
 
 show();
+meet(sale.dataset.me, show);
 setInterval(show, 200);
 setTimeout(look, EVERY * Math.random());

@@ -54,9 +54,10 @@ def text_of(response: Any) -> str:
 
 
 def press(client: Client, event: Event) -> Any:
-    """Open the page of the sale and press its button."""
-    page = client.get(f"/events/{event.slug}").content.decode()
-    key = re.search(r'name="key" value="([^"]+)"', page)
+    """Follow the link on the page of the sale, and press the button of the form that is there."""
+    link = f"/events/{event.slug}/claim"
+    assert f'href="{link}"' in client.get(f"/events/{event.slug}").content.decode()
+    key = re.search(r'name="key" value="([^"]+)"', client.get(link).content.decode())
     assert key, "the page has no form to claim with"
     return claim(client, event, key.group(1))
 
@@ -65,10 +66,13 @@ def claim(client: Client, event: Event, key: str = "some key") -> Any:
     return client.post(f"/events/{event.slug}/claim", {"key": key})
 
 
-def button_of(client: Client, event: Event) -> str:
-    """The tag of the claim button on the page of the sale."""
-    found = re.search(r"<button[^>]*>Claim a coupon", client.get(f"/events/{event.slug}").content.decode())
-    return found.group(0) if found else ""
+def part_of(client: Client, event: Event) -> dict[str, Any]:
+    """What the script of the page is told of the visitor."""
+    answer = client.get(f"/events/{event.slug}/me")
+    assert answer.status_code == 200
+    assert {"no-store", "private"} <= set(answer["Cache-Control"].split(", "))
+    told: dict[str, Any] = answer.json()
+    return told
 
 
 # --- To look at -------------------------------------------------------------------------------------------------------
@@ -83,7 +87,7 @@ def test_the_sale_tells_what_it_gives_and_how_many_are_left(sale: Sale, store: S
         "₩10,000 off",
         "On &lt;everything&gt;.",
         "1,499 of 1,500 left",
-        "Sign in to claim",
+        "Claim a coupon",
         "One coupon each.",
     ):
         assert words in text
@@ -106,7 +110,7 @@ def test_each_phase_is_told(sale: Sale, store: StockStore, client: Client) -> No
     assert told(event)[0] == "open"
     services.pause(event_id=event.pk)
     phase, text = told(event)
-    assert (phase, "you lose nothing by waiting" in text, "Sign in to claim" in text) == ("paused", True, False)
+    assert (phase, "you lose nothing by waiting" in text, "Claim a coupon" in text) == ("paused", True, False)
     services.close(event_id=event.pk)
     phase, text = told(event)
     assert (phase, "The sale is over" in text, " left" in text) == ("closed", True, False)
@@ -115,43 +119,121 @@ def test_each_phase_is_told(sale: Sale, store: StockStore, client: Client) -> No
     assert (phase, "All coupons are claimed" in text, "0 of 1 left" in text) == ("sold_out", True, True)
 
 
-def test_the_button_is_there_before_the_opening_and_works_from_then_on(sale: Sale, browser: Client) -> None:
-    assert "disabled" in button_of(browser, sale(opens_at=timezone.now() + timedelta(minutes=1)))
-    button = button_of(browser, sale())
-    assert button
-    assert "disabled" not in button
+def test_the_button_is_there_before_the_opening_and_leads_to_the_form_from_then_on(sale: Sale, client: Client) -> None:
+    for event, button, link in (
+        (sale(opens_at=timezone.now() + timedelta(minutes=1)), True, False),
+        (sale(), False, True),
+    ):
+        page = client.get(f"/events/{event.slug}").content.decode()
+        shown = re.findall(r"<(a|button) [^>]*data-when[^>]*>Claim a coupon", re.sub(r"<[^>]* hidden>", "", page))
+        assert ("button" in shown, "a" in shown) == (button, link)
 
 
 def test_the_page_bears_the_times_that_the_countdown_needs(sale: Sale, client: Client) -> None:
     event = sale()
-    before = timezone.now().timestamp() * 1000
     page = client.get(f"/events/{event.slug}").content.decode()
-    numbers = {name: int(value) for name, value in re.findall(r'data-(server-time|opens-at|closes-at)="(\d+)"', page)}
-    assert before - 1 <= numbers["server-time"] <= timezone.now().timestamp() * 1000 + 1
+    numbers = {name: int(value) for name, value in re.findall(r'data-(opens-at|closes-at)="(\d+)"', page)}
     assert numbers["opens-at"] == round(event.opens_at.timestamp() * 1000)
     assert numbers["closes-at"] == round(event.closes_at.timestamp() * 1000)
-    state = re.search(r'data-state="([^"]+)"', page)
+    state, me = (re.search(rf'data-{name}="([^"]+)"', page) for name in ("state", "me"))
     assert state
-    answer = client.get(state.group(1))
-    assert answer.json()["event_id"] == event.pk, "the script asks where the API answers"
+    assert me
+    assert client.get(state.group(1)).json()["event_id"] == event.pk, "the script asks where the API answers"
+    before = timezone.now().timestamp() * 1000
+    told = client.get(me.group(1)).json()["server_time"]
+    assert before - 1 <= told <= timezone.now().timestamp() * 1000 + 1
 
 
-def test_a_look_costs_one_query_and_asks_nothing_of_redis(sale: Sale, client: Client) -> None:
+def test_the_page_of_a_sale_is_the_same_for_everyone_and_may_be_kept_for_a_moment(
+    sale: Sale, browser: Client, customer: User
+) -> None:
     event = sale()
-    client.get(f"/events/{event.slug}")
-    with CaptureQueriesContext(connection) as queries, redis_round_trips() as sent:
-        client.get(f"/events/{event.slug}")
-    assert len(queries) == 1
-    assert sent == []
+    reserved = press(browser, event)
+    assert reserved.status_code == 302
+    staff, stranger = (
+        Client(),
+        Client(headers={"Accept-Language": "ko", "Cookie": "sessionid=x; csrftoken=x; messages=x"}),
+    )
+    staff.force_login(make_user(is_staff=True))
+    catalogue.refresh()
+    pages = [visitor.get(f"/events/{event.slug}") for visitor in (browser, staff, stranger, Client())]
+    assert len({page.content for page in pages}) == 1
+    assert customer.username.encode() not in pages[0].content
+    for page in pages:
+        assert page["Cache-Control"] == "public, max-age=5"
+        assert page["ETag"] == pages[0]["ETag"]
+        assert not page.cookies
+        assert "Vary" not in page
 
 
-def test_a_signed_in_look_costs_session_and_user_besides(sale: Sale, browser: Client) -> None:
+def test_what_is_for_all_sets_nobody_s_cookies(sale: Sale) -> None:
     event = sale()
-    browser.get(f"/events/{event.slug}")
-    with CaptureQueriesContext(connection) as queries, redis_round_trips() as sent:
-        browser.get(f"/events/{event.slug}")
-    assert len(queries) == 3
-    assert sent == []
+    broken = Client(headers={"Cookie": "sessionid=x; csrftoken=x"})
+    assert broken.get("/").cookies, "Django mends cookies that it cannot read"
+    for path in (f"/events/{event.slug}", f"/api/v1/events/{event.pk}/state", "/api/schema"):
+        answer = broken.get(path)
+        assert "public" in answer["Cache-Control"]
+        assert not answer.cookies
+        assert "Cookie" not in answer.get("Vary", "")
+
+
+def test_who_has_the_page_of_a_sale_is_told_so(sale: Sale, browser: Client, client: Client, store: StockStore) -> None:
+    event = sale()
+    tag = client.get(f"/events/{event.slug}")["ETag"]
+    again = browser.get(f"/events/{event.slug}", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content, again["ETag"]) == (304, b"", tag)
+    assert "max-age=5" in again["Cache-Control"]
+    reserve(store, event, make_user().pk)
+    catalogue.refresh()
+    assert client.get(f"/events/{event.slug}", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_a_look_costs_one_query_and_asks_nothing_of_redis_whoever_looks(
+    sale: Sale, client: Client, browser: Client
+) -> None:
+    event = sale()
+    for visitor in (client, browser):
+        visitor.get(f"/events/{event.slug}")
+        with CaptureQueriesContext(connection) as queries, redis_round_trips() as sent:
+            visitor.get(f"/events/{event.slug}")
+        assert len(queries) == 1
+        assert sent == []
+
+
+def test_the_visitor_s_part_costs_reads_alone_and_none_for_a_guest(sale: Sale, client: Client, browser: Client) -> None:
+    event = sale()
+    for visitor, queries_of_it, asks_of_redis in ((client, 0, 0), (browser, 3, 1)):
+        part_of(visitor, event)
+        with CaptureQueriesContext(connection) as queries, redis_round_trips() as sent:
+            part_of(visitor, event)
+        assert len(queries) == queries_of_it
+        assert all(query["sql"].startswith("SELECT") for query in queries)
+        assert len(sent) == asks_of_redis
+
+
+def test_the_visitor_s_part_is_their_own(sale: Sale, client: Client, browser: Client, customer: User) -> None:
+    event = sale(per_user_limit=2)
+    guest, member = part_of(client, event), part_of(browser, event)
+    assert set(guest) == {"server_time", "name"}
+    assert guest["name"] is None
+    assert (member["name"], member["claim_url"], member["may_claim"]) == (customer.username, None, True)
+    assert member["admin_url"] is None
+    assert member["key"] != part_of(browser, event)["key"]
+    urls = [claim(browser, event, key)["Location"] for key in ("one", "two")]
+    assert (part_of(browser, event)["claim_url"], part_of(browser, event)["may_claim"]) == (urls[1], False)
+    staff = Client()
+    staff.force_login(make_user(is_staff=True))
+    other = part_of(staff, event)
+    assert (other["admin_url"], other["claim_url"], other["may_claim"]) == ("/admin/", None, True)
+    assert browser.get("/events/none/me").status_code == 404
+
+
+def test_without_redis_the_visitor_s_part_says_nothing_of_claims(sale: Sale, browser: Client) -> None:
+    event = sale()
+    press(browser, event)
+    with no_redis():
+        told = part_of(browser, event)
+    assert (told["claim_url"], told["may_claim"]) == (None, True)
 
 
 def test_the_list_costs_two_queries_however_many_sales(sale: Sale, client: Client) -> None:
@@ -216,7 +298,7 @@ def test_the_same_form_sent_twice_is_one_claim(sale: Sale, browser: Client, stor
     assert claim(browser, event, "another")["Location"] != first["Location"]
 
 
-def test_each_showing_of_the_page_has_a_key_of_its_own(sale: Sale, browser: Client) -> None:
+def test_each_showing_of_the_form_has_a_key_of_its_own(sale: Sale, browser: Client) -> None:
     event = sale(per_user_limit=2)
     assert press(browser, event)["Location"] != press(browser, event)["Location"]
 
@@ -224,16 +306,16 @@ def test_each_showing_of_the_page_has_a_key_of_its_own(sale: Sale, browser: Clie
 def test_who_has_claimed_already_is_led_to_the_claim(sale: Sale, browser: Client) -> None:
     event = sale()
     first = press(browser, event)
-    again = press(browser, event)
-    assert again.status_code == 409
-    assert f'href="{first["Location"]}"' in again.content.decode()
+    for again in (claim(browser, event, "another"), browser.get(f"/events/{event.slug}/claim")):
+        assert again.status_code == 409
+        assert f'href="{first["Location"]}"' in again.content.decode()
 
 
 def test_a_claim_before_the_opening_is_refused_in_words(sale: Sale, browser: Client) -> None:
     event = sale(opens_at=timezone.now() + HOUR, closes_at=timezone.now() + 2 * HOUR)
-    response = claim(browser, event)
-    assert (response.status_code, "Not open yet" in text_of(response)) == (403, True)
-    assert f'href="/events/{event.slug}"' in response.content.decode()
+    for response in (claim(browser, event), browser.get(f"/events/{event.slug}/claim")):
+        assert (response.status_code, "Not open yet" in text_of(response)) == (403, True)
+        assert f'href="/events/{event.slug}"' in response.content.decode()
 
 
 @pytest.mark.parametrize(
@@ -245,15 +327,16 @@ def test_a_claim_on_a_sale_that_was_stopped_is_refused_in_words(
     event = sale()
     service(event_id=event.pk)
     catalogue.refresh()
-    response = claim(browser, event)
-    assert (response.status_code, words in text_of(response)) == (403, True)
+    for response in (claim(browser, event), browser.get(f"/events/{event.slug}/claim")):
+        assert (response.status_code, words in text_of(response)) == (403, True)
 
 
 def test_a_claim_on_a_sold_out_sale_is_refused_in_words(sale: Sale, browser: Client, store: StockStore) -> None:
     event = sale(quantity=1)
     reserve(store, event, make_user().pk)
-    response = claim(browser, event)
-    assert (response.status_code, "Sold out" in text_of(response)) == (409, True)
+    catalogue.refresh()
+    for response in (claim(browser, event), browser.get(f"/events/{event.slug}/claim")):
+        assert (response.status_code, "Sold out" in text_of(response)) == (409, True)
 
 
 def test_who_is_too_quick_is_told_to_wait_and_can_send_the_same_claim_again(sale: Sale, browser: Client) -> None:
@@ -282,35 +365,44 @@ def test_without_the_database_a_page_is_a_quick_refusal_in_words(sale: Sale, bro
             for address in ("/", f"/events/{event.slug}"):
                 response = visitor.get(address)
                 assert (response.status_code, response["Retry-After"]) == (503, "1")
+                assert "no-store" in response["Cache-Control"]
                 assert "Please try again" in text_of(response)
         assert claim(browser, event).status_code == 503
 
 
-def test_who_is_not_signed_in_is_asked_to_and_comes_back_to_the_sale(sale: Sale, client: Client) -> None:
+def test_who_is_not_signed_in_is_asked_to_and_comes_back_to_claim(sale: Sale, client: Client) -> None:
     event = sale()
-    address = f"/accounts/login?next=/events/{event.slug}"
-    assert address in client.get(f"/events/{event.slug}").content.decode()
-    assert claim(client, event)["Location"] == address
+    form = f"/events/{event.slug}/claim"
+    address = f"/accounts/login?next={form}"
+    assert f'"/accounts/login?next=/events/{event.slug}"' in client.get(f"/events/{event.slug}").content.decode()
+    assert claim(client, event)["Location"] == client.get(form)["Location"] == address
     User.objects.create_user("mina", password="a good password")
-    answer = client.post(address, {"username": "mina", "password": "a good password", "next": f"/events/{event.slug}"})
-    assert (answer.status_code, answer["Location"]) == (302, f"/events/{event.slug}")
+    answer = client.post(address, {"username": "mina", "password": "a good password", "next": form})
+    assert (answer.status_code, answer["Location"]) == (302, form)
+    assert press(client, event).status_code == 302
 
 
-def test_who_comes_to_the_claim_address_by_a_link_is_led_to_the_sale(sale: Sale, browser: Client) -> None:
+def test_the_form_takes_nothing_but_to_be_read_and_sent(sale: Sale, browser: Client) -> None:
     event = sale()
-    assert browser.get(f"/events/{event.slug}/claim")["Location"] == f"/events/{event.slug}"
+    assert browser.put(f"/events/{event.slug}/claim").status_code == 405
+    assert browser.post(f"/events/{event.slug}/me").status_code == 405
 
 
 def test_a_claim_needs_the_token_of_the_form(sale: Sale, customer: User, store: StockStore) -> None:
-    event = sale()
+    event = sale(per_user_limit=2)
     client = Client(enforce_csrf_checks=True)
     client.force_login(customer)
     response = claim(client, event)
     assert (response.status_code, "open too long" in text_of(response)) == (403, True)
     assert store.snapshot(event.pk).backlog == 0
-    form = client.get(f"/events/{event.slug}").content.decode().partition("data-claim")[2]
+    told = part_of(client, event)
+    script = {"key": told["key"], "csrfmiddlewaretoken": told["csrf_token"]}
+    form = client.get(f"/events/{event.slug}/claim").content.decode().partition("<main")[2]
     fields = dict(re.findall(r'name="(key|csrfmiddlewaretoken)" value="([^"]+)"', form))
-    assert client.post(f"/events/{event.slug}/claim", fields).status_code == 302
+    assert set(fields) == set(script)
+    answers = [client.post(f"/events/{event.slug}/claim", sent) for sent in (script, fields)]
+    assert [answer.status_code for answer in answers] == [302, 302]
+    assert answers[0]["Location"] != answers[1]["Location"], "each form has a key of its own"
 
 
 # --- What became of it ------------------------------------------------------------------------------------------------
@@ -403,7 +495,8 @@ def test_pages_load_and_send_nothing_elsewhere(sale: Sale, browser: Client, stor
 
 def test_personal_pages_are_kept_by_no_cache(sale: Sale, browser: Client) -> None:
     event = sale()
-    for address in (press(browser, event)["Location"], f"/events/{event.slug}", "/coupons"):
+    mine = press(browser, event)["Location"]
+    for address in (mine, f"/events/{event.slug}/claim", f"/events/{event.slug}/me", "/coupons", "/events/none"):
         assert "no-store" in browser.get(address)["Cache-Control"]
 
 

@@ -1,0 +1,67 @@
+"""The visitor's own part of the page of a sale. The page itself is the same for everyone."""
+
+import secrets
+from typing import Any
+
+from django.http import HttpRequest
+from django.middleware.csrf import get_token
+from django.urls import reverse
+from django.utils import timezone
+
+from coupons import selectors
+from coupons.errors import AlreadyClaimed, Closed, NotOpen, Paused, SoldOut
+from coupons.selectors import ClaimView
+from events.errors import Refusal
+from events.models import Event, Phase
+from events.pages.shown import find, milliseconds, show
+
+
+def new_key() -> str:
+    """The key of a form: a second click on its button finds the claim of the first."""
+    return secrets.token_urlsafe(16)
+
+
+def told(request: HttpRequest, slug: str) -> dict[str, Any]:
+    """What the script of the page is told: who looks, what their form needs, what they have claimed.
+
+    Nothing is asked for whoever is not signed in. Raises `EventNotFound`.
+    """
+    user = request.user
+    moment = {"server_time": milliseconds(timezone.now())}
+    if not user.is_authenticated:
+        return {**moment, "name": None}
+    event = find(slug)
+    claims = _claims_at_hand(event, user.pk)
+    newest = reverse("coupon_pages:claim_result", args=[slug, str(claims[-1].id)]) if claims else None
+    return {
+        **moment,
+        "name": user.get_username(),
+        "admin_url": reverse("admin:index") if user.is_staff else None,
+        "csrf_token": get_token(request),
+        "key": new_key(),
+        "claim_url": newest,
+        "may_claim": len(claims) < event.per_user_limit,
+    }
+
+
+def hindrance(event: Event, user_id: int) -> Refusal | None:
+    """Why the user cannot claim now, None where nothing is known to stand in the way."""
+    claims = _claims_at_hand(event, user_id)
+    if len(claims) >= event.per_user_limit:
+        return AlreadyClaimed(claims[-1])
+    match show(event).phase:
+        case Phase.SCHEDULED:
+            return NotOpen(opens_at=event.opens_at)
+        case Phase.PAUSED:
+            return Paused(opens_at=event.opens_at)
+        case Phase.SOLD_OUT:
+            return SoldOut()
+        case Phase.CLOSED:
+            return Closed(opens_at=event.opens_at)
+    return None
+
+
+def _claims_at_hand(event: Event, user_id: int) -> list[ClaimView]:
+    """The user's claims that Redis knows, oldest first. None while it is away: who claims again is told of them."""
+    (standing,) = selectors.standings(event.pk, [(user_id, None)])
+    return [selectors.pending(event.pk, one) for one in standing.held] if standing is not None else []

@@ -26,10 +26,10 @@ def of(event_id: int, entries: Sequence[LogEntry]) -> dict[LogEntry, FailedClaim
     """The failed claims among the entries."""
     if not entries:
         return {}
-    wanted = {_name(entry): entry for entry in entries}
     # One array: to put a thousand parameters together took a tenth of a drain.
-    numbers = RawSQL("SELECT unnest(%s::bigint[])", [[entry.sequence for entry in entries]])
-    found = FailedClaim.objects.filter(event_id=event_id, sequence__in=numbers)
+    sequences = RawSQL("SELECT unnest(%s::bigint[])", [rows.numbers(entry.sequence for entry in entries)])
+    found = list(FailedClaim.objects.filter(event_id=event_id, sequence__in=sequences))
+    wanted = {_name(entry): entry for entry in entries} if found else {}
     return {wanted[_name(one)]: one for one in found if _name(one) in wanted}
 
 

@@ -198,19 +198,13 @@ def _insert_or_isolate(event_id: int, entries: Sequence[LogEntry], outcome: Outc
 def _insert(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> int:
     written = rows.issue(event_id, entries, now)
     count_issued(event_id, len(written))
-    issued, rest = {}, []
-    for entry in entries:
-        code = written.get((entry.epoch, entry.sequence))
-        if code is None:
-            rest.append(entry)
-        else:
-            issued[entry] = IssuedCoupon(code, now)
+    rest = [entry for entry in entries if entry not in written]
     known = rows.existing(event_id, rest)  # an earlier run wrote them and did not come to settle them
     refused = [entry for entry in rest if entry not in known]
     failures.reject(event_id, refused, Reason.ALREADY_CLAIMED)
     # Last, so that a batch that is rolled back leaves no trace in the outcome.
-    outcome.issued |= issued
-    outcome.settled += [*issued, *known]
+    outcome.issued |= {entry: IssuedCoupon(code, now) for entry, code in written.items()}
+    outcome.settled += [*written, *known]
     outcome.released += refused
     return len(written)
 

@@ -10,8 +10,6 @@ from coupons.codes import new_code
 from coupons.models import ClaimId
 from coupons.stock.records import LogEntry
 
-Claim = tuple[int, int]  # epoch, sequence
-
 ISSUE = """
 WITH issued AS (
     INSERT INTO coupons_coupon (event_id, user_id, ordinal, code, epoch, sequence, request, claimed_at, issued_at)
@@ -31,7 +29,7 @@ WITH issued AS (
     FROM issued
     ON CONFLICT (key) DO NOTHING
 )
-SELECT epoch, sequence, code FROM issued
+SELECT epoch, sequence FROM issued
 """
 # The conflict target is named: a bare DO NOTHING would also hide a collision of codes or of sequence numbers.
 # One statement: the notifications are fed with the coupons as they are written, and look for none.
@@ -71,14 +69,13 @@ ON CONFLICT (key) DO NOTHING
 # A user who is gone is not told.
 
 
-def issue(event_id: int, entries: Sequence[LogEntry], now: datetime) -> dict[Claim, str]:
-    """Write a coupon for each entry whose user does not have it, and tell the user; what was written, with its code."""
+def issue(event_id: int, entries: Sequence[LogEntry], now: datetime) -> dict[LogEntry, str]:
+    """Write a coupon for each entry whose user does not have it, and tell the user; those entries with their codes."""
+    codes = [new_code() for _ in entries]
     with connection.cursor() as cursor:
-        cursor.execute(
-            ISSUE,
-            {"event_id": event_id, "now": now, "codes": _texts(new_code() for _ in entries), **_claims(entries)},
-        )
-        return {(epoch, sequence): code for epoch, sequence, code in cursor.fetchall()}
+        cursor.execute(ISSUE, {"event_id": event_id, "now": now, "codes": _texts(codes), **_claims(entries)})
+        written = set(cursor.fetchall())
+    return {entry: code for entry, code in zip(entries, codes, strict=True) if (entry.epoch, entry.sequence) in written}
 
 
 def existing(event_id: int, entries: Sequence[LogEntry]) -> set[LogEntry]:
@@ -90,9 +87,9 @@ def existing(event_id: int, entries: Sequence[LogEntry]) -> set[LogEntry]:
             EXISTING,
             {
                 "event_id": event_id,
-                "users": _numbers(entry.user_id for entry in entries),
-                "epochs": _numbers(entry.epoch for entry in entries),
-                "sequences": _numbers(entry.sequence for entry in entries),
+                "users": numbers(entry.user_id for entry in entries),
+                "epochs": numbers(entry.epoch for entry in entries),
+                "sequences": numbers(entry.sequence for entry in entries),
             },
         )
         return {entries[place - 1] for (place,) in cursor.fetchall()}
@@ -117,22 +114,20 @@ def notify_rejected(event_id: int, entries: Sequence[LogEntry], reason: str, now
 
 def _claims(entries: Sequence[LogEntry]) -> dict[str, str]:
     return {
-        "users": _numbers(entry.user_id for entry in entries),
-        "ordinals": _numbers(entry.ordinal for entry in entries),
-        "epochs": _numbers(entry.epoch for entry in entries),
-        "sequences": _numbers(entry.sequence for entry in entries),
+        "users": numbers(entry.user_id for entry in entries),
+        "ordinals": numbers(entry.ordinal for entry in entries),
+        "epochs": numbers(entry.epoch for entry in entries),
+        "sequences": numbers(entry.sequence for entry in entries),
         "requests": _texts(entry.request for entry in entries),
-        "claimed": _numbers(entry.claimed_ms for entry in entries),
+        "claimed": numbers(entry.claimed_ms for entry in entries),
     }
 
 
-# Arrays as PostgreSQL writes them: psycopg asks of each element how to, which took a tenth of a drain.
-
-
-def _numbers(values: Iterable[int]) -> str:
+def numbers(values: Iterable[int]) -> str:
+    """An array as PostgreSQL writes it: psycopg asks of each element how to, which took a tenth of a drain."""
     return f"{{{','.join(map(str, values))}}}"
 
 
 def _texts(values: Iterable[str]) -> str:
-    """Of codes and digests: neither has a quote or a backslash. One that had would make the statement fail."""
+    """The same of codes and digests: neither has a quote or a backslash. One that had would make the statement fail."""
     return f"""{{"{'","'.join(values)}"}}"""

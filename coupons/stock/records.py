@@ -1,6 +1,6 @@
 """The values that the stock's scripts take and give."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -43,8 +43,7 @@ class HeldClaim:
         return claims
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(NamedTuple):
     """A claim in the claim log."""
 
     epoch: int
@@ -52,7 +51,7 @@ class LogEntry:
     user_id: int
     ordinal: int
     claimed_ms: int
-    request: str = field(default="", compare=False)  # the digest of its Idempotency-Key
+    request: str = ""  # the digest of its Idempotency-Key
 
     @property
     def entry_id(self) -> str:

@@ -122,6 +122,20 @@ def test_a_collision_of_codes_is_not_taken_for_a_coupon_that_exists(sale: Sale, 
     assert_sum(store, event)
 
 
+def test_a_digest_that_is_none_fails_by_itself_and_goes_to_nobody_else(sale: Sale, store: StockStore) -> None:
+    """The batch's digests are one text to the database; one with a quote in it would be two of them."""
+    event, users = sale(quantity=5), make_users(3)
+    digests = ["AAAAAAAAAAA", 'a","b', "BBBBBBBBBBB"]
+    store.reserve(event.id, epoch=1, claims=list(zip(users, digests, strict=True)))
+    assert issue_claims(event.id, store) == 2
+    assert list(Coupon.objects.order_by("id").values_list("user_id", "request")) == [
+        (users[0], digests[0]),
+        (users[2], digests[2]),
+    ]
+    assert FailedClaim.objects.get().user_id == users[1]
+    assert_sum(store, event)
+
+
 def test_a_crash_between_a_rejection_and_its_release_gives_the_unit_back_once(sale: Sale, store: StockStore) -> None:
     event = sale(quantity=10)
     (entry,) = reserve(store, event, NOBODY)

@@ -19,7 +19,8 @@ from config.embedded import free_port
 from coupons.stock.store import StockStore
 from events.models import Event
 from tests.api_kit import token_of
-from tests.benchmarks.load import claims, fire
+from tests.benchmarks.lanes import claims, tokens
+from tests.benchmarks.load import fire
 from tests.factories import make_user, make_users
 from tests.servers import ROOT
 from tests.serving import Serving, until_answered
@@ -177,7 +178,7 @@ def test_a_gate_that_is_replaced_under_load_costs_nobody_an_answer(
 
     with ThreadPoolExecutor(1) as thread:
         stopping = thread.submit(stop_one)
-        load = fire(site.port, claims(event.id, users), connections=50)
+        load = fire(site.port, claims(event.id, tokens(users, "stop")), connections=50)
         stopping.result(10)
     assert site.gates[0].process.wait(20) == 0
     assert load.statuses == {202: 6_000}

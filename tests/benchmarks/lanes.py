@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import jwt
 import psutil
+from django.conf import settings
 
 from config.embedded import free_port
 from tests.benchmarks.conftest import Spawn
@@ -121,6 +123,16 @@ def cpu_seconds(pid: int) -> float:
     """What a process and all that it started have used."""
     times = [each.cpu_times() for each in family(pid)]
     return float(sum(each.user + each.system for each in times))
+
+
+def tokens(users: Sequence[int], name: str) -> list[str]:
+    """A token of each user that was never sent before."""
+    key, algorithm = settings.SIMPLE_JWT["SIGNING_KEY"], settings.SIMPLE_JWT["ALGORITHM"]
+    fields = {"token_type": "access", "exp": int(time.time()) + 3600, "iat": int(time.time())}
+    return [
+        jwt.encode({**fields, "jti": f"{name}-{user}", "user_id": str(user)}, key, algorithm=algorithm)
+        for user in users
+    ]
 
 
 def claims(event_id: int, tokens: list[str], **headers: str) -> list[bytes]:

@@ -10,9 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import jwt
 import pytest
-from django.conf import settings
 
 from coupons import services
 from coupons.models import Coupon
@@ -32,6 +30,7 @@ from tests.benchmarks.lanes import (
     claims,
     start,
     states,
+    tokens,
     two_cores,
 )
 from tests.benchmarks.test_drain import _users
@@ -56,16 +55,6 @@ def redis(store: StockStore) -> Iterator[int]:
 @pytest.fixture
 def users(transactional_db: None) -> list[int]:
     return _users(max(NUMBERS.values()))
-
-
-def tokens(users: Sequence[int], name: str) -> list[str]:
-    """A token of each user that was never sent before."""
-    key, algorithm = settings.SIMPLE_JWT["SIGNING_KEY"], settings.SIMPLE_JWT["ALGORITHM"]
-    fields = {"token_type": "access", "exp": int(time.time()) + 3600, "iat": int(time.time())}
-    return [
-        jwt.encode({**fields, "jti": f"{name}-{user}", "user_id": str(user)}, key, algorithm=algorithm)
-        for user in users
-    ]
 
 
 def test_lanes(

@@ -16,8 +16,9 @@ from django.test import override_settings
 from django.urls import clear_url_caches
 
 from events.models import Event
+from tests.benchmarks.lanes import tokens
 from tests.benchmarks.test_drain import _users
-from tests.benchmarks.test_lanes import FOLDER, tokens
+from tests.benchmarks.test_lanes import FOLDER
 
 pytestmark = pytest.mark.benchmark
 

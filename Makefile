@@ -5,6 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SEED ?= 1
 ROUNDS ?= 2
+LANE ?= web
 
 # What pip tells, as a count of the packages in the lock file: in one line on a terminal, every twentieth elsewhere.
 define SHOW_PIP
@@ -46,8 +47,8 @@ test: $(INSTALLED) ## Run all tests, on embedded servers of their own
 	$(BIN)/pytest $(ARGS)
 
 .PHONY: test-faults
-test-faults: $(INSTALLED) ## Break every server and process under a sale, and have the checker judge (SEED=1 ROUNDS=2)
-	$(BIN)/pytest tests/faults -m faults --seed $(SEED) --rounds $(ROUNDS) $(ARGS)
+test-faults: $(INSTALLED) ## Break every server and process under a sale, and have the checker judge (SEED=1 ROUNDS=2 LANE=web)
+	$(BIN)/pytest tests/faults -m faults --seed $(SEED) --rounds $(ROUNDS) --lane $(LANE) $(ARGS)
 
 .PHONY: bench
 bench: $(INSTALLED) ## Measure: ratios in one run, never asserted in the tests

@@ -24,7 +24,7 @@ def lanes(
     """A server of each lane, with the events that the corpus names."""
     folder = tmp_path_factory.mktemp("lanes")
     bulk_store().client.flushdb()
-    with django_db_blocker.unblock(), shared_database():
+    with shared_database(django_db_blocker), django_db_blocker.unblock():
         web, gate = (running(folder, lane) for lane in LANES)
         with web as one, gate as other:
             yield Lanes({"web": one.port, "gate": other.port})

@@ -3,18 +3,14 @@
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 from django.conf import settings
-from django.core.management import call_command
-from django.db import connection
-from django.db.backends.base.creation import TEST_DATABASE_PREFIX
-from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
+from tests.databases import shared_database
 from tests.faults.playing import REFUSED_WITHIN
-from tests.faults.system import System
+from tests.faults.system import LANES, System
 from tests.faults.table import Table
 from tests.outages import stock_at
 
@@ -27,6 +23,7 @@ _table = pytest.StashKey[Table]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=SEED, help="decides when faults come, and which come in random rounds")
     parser.addoption("--rounds", type=int, default=ROUNDS, help="how many random rounds, with seeds from --seed on")
+    parser.addoption("--lane", choices=LANES, default="web", help="which process the customers meet")
     parser.addoption(
         "--refused-within", type=float, default=REFUSED_WITHIN, help="P8 in seconds, for a machine that is busy"
     )
@@ -42,7 +39,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     table = config.stash.get(_table, None)
     if table is not None:
-        terminalreporter.section("faults")
+        terminalreporter.section(f"faults, by the {config.getoption('--lane', 'web')} lane")
         terminalreporter.write_line(table.markdown())
 
 
@@ -61,7 +58,7 @@ def table(request: pytest.FixtureRequest) -> Iterator[Table]:
     """What is played goes here, to be shown after the run and written into the local folder."""
     request.config.stash[_table] = table = Table()
     yield table
-    table.write(settings.LOCAL_DIR / "faults.json")
+    table.write(settings.LOCAL_DIR / f"faults-{request.config.getoption('--lane', 'web')}.json")
 
 
 @pytest.fixture(scope="session")
@@ -81,22 +78,13 @@ def _running_system(
     try:
         with ExitStack() as stack:
             topology = stack.enter_context(make_topology(tmp_path_factory.mktemp("stock"))) if make_topology else None
+            stack.enter_context(shared_database(django_db_blocker))
             with django_db_blocker.unblock():
-                made = _make_database()
-                system = System(tmp_path_factory.mktemp("system"), topology=topology)
+                lane = request.config.getoption("--lane", "web")
+                system = System(tmp_path_factory.mktemp("system"), topology=topology, lane=lane)
             yield stack.enter_context(system)
     finally:
         signal.signal(signal.SIGTERM, before)
-    with django_db_blocker.unblock():
-        call_command("flush", interactive=False, verbosity=0)
-        teardown_databases(made, verbosity=0)
-
-
-def _make_database() -> list[tuple[Any, str, bool]]:
-    """The database of the tests where there is none yet: pytest-django makes it for those that ask for `db` by name."""
-    if connection.settings_dict["NAME"].startswith(TEST_DATABASE_PREFIX):
-        return []
-    return setup_databases(verbosity=0, interactive=False, aliases={"default": None})
 
 
 @pytest.fixture

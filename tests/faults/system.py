@@ -27,17 +27,24 @@ from tests.topologies import Topology
 SIDES = ("web", "worker")  # whose lines to the servers these are; beat's are the worker's
 TOLD = 60  # lines of each log that are shown, the last ones
 WIDTH = 400  # of each of them
+# What granian is told of the lane that is the system's `web`.
+LANES = {
+    "web": ["config.wsgi:application", "--interface", "wsgi", "--blocking-threads", "4"],
+    "gate": ["config.asgi:application", "--interface", "asgi"],
+}
 
 
 class System:
     """A context manager: started once, broken and healed many times, always ended.
 
-    The parts are `web`, `worker`, `beat`, `postgresql`, `stock`, `cache` and `broker`. Given a topology, that is the
-    stock: without proxies, started and ended by who gave it, and no part.
+    The parts are `web`, `worker`, `beat`, `postgresql`, `stock`, `cache` and `broker`. `web` is the process that
+    answers, of whichever lane. Given a topology, that is the stock: without proxies, started and ended by who gave it,
+    and no part.
     """
 
-    def __init__(self, folder: Path, *, topology: Topology | None = None) -> None:
+    def __init__(self, folder: Path, *, topology: Topology | None = None, lane: str = "web") -> None:
         self.folder = folder
+        self.lane = lane
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._topology = topology
@@ -174,8 +181,8 @@ class System:
     def _made_processes(self) -> dict[str, Process]:
         python, celery = [sys.executable, "-m"], [sys.executable, "-m", "celery", "-A", "config"]
         quiet = ["--loglevel", "WARNING"]
-        web = [*python, "granian", "config.wsgi:application", "--interface", "wsgi", "--host", "127.0.0.1"]
-        web += ["--port", str(self.port), "--workers", "1", "--blocking-threads", "4", "--backlog", "4096", "--no-log"]
+        web = [*python, "granian", *LANES[self.lane], "--host", "127.0.0.1", "--port", str(self.port)]
+        web += ["--workers", "1", "--backlog", "4096", "--no-log"]
         worker = [*celery, "worker", *quiet, "--concurrency", "2", "--without-mingle", "--without-gossip"]
         beat = [*celery, "beat", *quiet]
         return {

@@ -39,7 +39,7 @@ function kindsOf(me) {
   if (me.name === null) return new Set(["guest"]);
   const kinds = new Set(["member"]);
   if (me.admin_url) kinds.add("staff");
-  if (me.claim_url) kinds.add("holder");
+  kinds.add(me.claim_url ? "holder" : "claimless");
   if (me.may_claim) kinds.add("claimer");
   return kinds;
 }

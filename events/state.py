@@ -3,6 +3,7 @@
 It is written a few times a second at most, however many ask for it in between.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ from events.errors import EventNotFound
 CACHE_CONTROL = "public, max-age=1"
 FRESH_MS = 1000  # as `max-age` says: who has a document of this age has the right one, if nothing has changed
 LIVES = 0.2  # seconds that a document is given out; less, where the phase changes within them
+
+_TAG = re.compile(r'"([0-9a-f]{16})-([0-9]{13})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def state_of(event: KnownEvent, *, if_none_match: str | None = None) -> Answer:
 
 
 def _write(event: KnownEvent) -> Document:
-    now = timezone.now()
+    started, now = time.monotonic(), timezone.now()
     told: dict[str, Any] = {
         "event_id": event.id,
         "phase": event.phase(now),
@@ -63,11 +66,11 @@ def _write(event: KnownEvent) -> Document:
         "remaining": event.remaining,
         "waiting_room": False,
     }
-    server_ms = round(now.timestamp() * 1000)
+    server_ms = int(now.timestamp() * 1000)  # not rounded: it would be past a moment that is still to come
     digest = blake2b(dumps(told), digest_size=8).hexdigest()
     headers = {"Cache-Control": CACHE_CONTROL, "ETag": f'"{digest}-{server_ms}"'}
     answer = Answer(200, dumps({**told, "server_time": server_ms}), headers)
-    return Document(answer, event, digest, server_ms, time.monotonic() + _lives(event, now))
+    return Document(answer, event, digest, server_ms, started + _lives(event, now))
 
 
 def _lives(event: KnownEvent, now: datetime) -> float:
@@ -82,10 +85,7 @@ def _has_it(if_none_match: str, document: Document) -> bool:
     A tag bears the moment of its document, for a cache that was told of no change for an hour would go on giving out
     the `server_time` of an hour ago.
     """
-    if if_none_match.strip() == "*":
-        return True
-    for tag in if_none_match.split(","):
-        digest, _, moment = tag.strip().removeprefix("W/").strip('"').partition("-")
-        if digest == document.digest and moment.isdigit() and document.server_ms - int(moment) < FRESH_MS:
-            return True
-    return False
+    return if_none_match.strip() == "*" or any(
+        digest == document.digest and abs(document.server_ms - int(moment)) < FRESH_MS
+        for digest, moment in _TAG.findall(if_none_match)
+    )

@@ -21,7 +21,6 @@ from config.token_keys import chosen
 from config.tokens import TokenVerifier, one_key
 from events.errors import Unavailable
 
-
 WITHIN = 20  # seconds
 SECRET = "a secret of more than thirty-two characters"
 

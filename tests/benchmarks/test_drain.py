@@ -1,12 +1,15 @@
-"""Draining in batches against one Celery task a claim."""
+"""Draining in batches: against one Celery task a claim, by a real worker, and behind claims that do not stop."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 from django.contrib.auth import get_user_model
+from django.db import connection
 
-from coupons import issuing
+from coupons import issuing, tasks
 from coupons.models import Coupon
 from coupons.stock.store import StockStore
 from events.models import Event
@@ -16,12 +19,29 @@ from tests.benchmarks.conftest import Spawn
 pytestmark = pytest.mark.benchmark
 
 TASKS, CLAIMS = 2_000, 50_000
+RUSH = 100_000
 
 
 def _users(number: int) -> list[int]:
     model = get_user_model()
     made = model.objects.bulk_create([model(username=f"bench{n}", password="!") for n in range(number)], 5_000)
     return [user.id for user in made]
+
+
+@pytest.fixture
+def _durable(transactional_db: None, store: StockStore) -> Iterator[None]:
+    """Commits and the claim log wait for the disk as they do in a sale, not as in the other tests."""
+
+    def wait(*, for_the_disk: bool) -> None:
+        with connection.cursor() as cursor:
+            for name in ("fsync", "synchronous_commit"):
+                cursor.execute(f"ALTER SYSTEM SET {name} = {for_the_disk}")
+            cursor.execute("SELECT pg_reload_conf()")
+        store.client.config_set("appendfsync", "everysec" if for_the_disk else "no")
+
+    wait(for_the_disk=True)
+    yield
+    wait(for_the_disk=False)
 
 
 def test_drain_against_one_task_a_claim(
@@ -41,8 +61,7 @@ def test_drain_against_one_task_a_claim(
     worker.wait(30)
 
     event = sale(quantity=CLAIMS)
-    for start in range(0, CLAIMS, 500):
-        store.reserve(event.id, epoch=event.epoch, claims=[(user_id, "") for user_id in users[start : start + 500]])
+    _claim(event, store, users)
     begun = time.perf_counter()
     assert issuing.issue_claims(event.id, store) == CLAIMS
     by_batch = CLAIMS / (time.perf_counter() - begun)
@@ -55,6 +74,72 @@ def test_drain_against_one_task_a_claim(
             "asked for": "≥ 30",
         }
     )
+
+
+@pytest.mark.usefixtures("_durable")
+def test_a_worker_drains_and_keeps_up(
+    sale: Callable[..., Event], store: StockStore, spawn: Spawn, report: Callable[..., None], tmp_path: Path
+) -> None:
+    """One worker process, from a full log; then behind another process that claims as fast as Redis takes it."""
+    users = _users(RUSH)
+    worker = spawn("celery", "-A", "config", "worker", "--concurrency", "1", "--loglevel", "ERROR")
+    first = sale(quantity=100)
+    _claim(first, store, users[:100])
+    tasks.issue_claims.delay(first.id)
+    _when(lambda: _issued(first) == 100)  # it has started
+
+    full = sale(quantity=CLAIMS)
+    _claim(full, store, users[:CLAIMS])
+    processes = {
+        "worker": psutil.Process(worker.pid),
+        "Valkey": psutil.Process(store.client.info("server")["process_id"]),
+    }
+    before = {name: _cpu_seconds(process) for name, process in processes.items()}
+    tasks.issue_claims.delay(full.id)
+    started = _when(lambda: _issued(full) > 0)
+    done = _when(lambda: _issued(full) == CLAIMS)
+    by_worker = (CLAIMS - issuing.BATCH) / (done - started)
+    cpu = {name: (_cpu_seconds(process) - before[name]) / CLAIMS * 1e6 for name, process in processes.items()}
+
+    rush = sale(quantity=RUSH)
+    # Its sweep finds what comes after the last nudge.
+    spawn("celery", "-A", "config", "beat", "--loglevel", "ERROR", BEAT_SCHEDULE_FILE=str(tmp_path / "beat"))
+    spawn("tests.benchmarks.claiming", str(rush.id), str(users[0]), str(users[-1]))
+    backlogs: list[int] = []
+
+    def accepted(number: int) -> bool:
+        snapshot = store.snapshot(rush.id)
+        backlogs.append(snapshot.backlog)
+        return snapshot.sequence >= number
+
+    begun = _when(lambda: accepted(1))
+    ended = _when(lambda: accepted(RUSH))
+    issued = _when(lambda: _issued(rush) == RUSH)
+    report(
+        {
+            "coupons a second, drained by a worker": round(by_worker),
+            "asked for": "≥ 20,000",
+            **{f"CPU µs a coupon, {name}": round(each, 1) for name, each in cpu.items()},
+            "claims a second meanwhile": round(RUSH / (ended - begun)),
+            "coupons a second meanwhile": round(RUSH / (issued - begun)),
+            "longest backlog": max(backlogs),
+            "seconds from the last claim to the last coupon": round(issued - ended, 2),
+        }
+    )
+
+
+def _claim(event: Event, store: StockStore, users: list[int]) -> None:
+    for start in range(0, len(users), 500):
+        store.reserve(event.id, epoch=event.epoch, claims=[(user_id, "") for user_id in users[start : start + 500]])
+
+
+def _issued(event: Event) -> int:
+    return Event.objects.values_list("issued", flat=True).get(pk=event.id)
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
 
 
 def _when(condition: Callable[[], bool], *, within: float = 120) -> float:

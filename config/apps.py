@@ -12,10 +12,11 @@ class ConfigApp(AppConfig):
 
     def ready(self) -> None:
         """Logging first: everything after it may log."""
-        from config import logs, metrics  # noqa: PLC0415 - the models they need are there only now
+        from config import collector, logs, metrics  # noqa: PLC0415 - the models they need are there only now
         from coupons.standby import standby  # noqa: PLC0415
 
         logs.configure()
         task_retry.connect(metrics.count_retry)
+        worker_process_init.connect(collector.spare)
         worker_process_init.connect(standby.start)
         worker_process_shutdown.connect(standby.stop)

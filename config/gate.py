@@ -6,7 +6,6 @@ contract, and what is answered here is made by the same functions as there.
 """
 
 import asyncio
-import gc
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from django.conf import settings
 from django.db import connection
 from django.http.request import split_domain_port, validate_host
 
+from config import collector
 from config.api import takes_json
 from config.metrics import gate_requests
 from config.middleware import REQUEST_ID
@@ -45,7 +45,6 @@ _requests = count(1)
 PREFIX = "/api/v1/events/"
 KNOWN_HOSTS = 1000
 NOT_MODIFIED = 304
-COLLECT_AFTER = (50_000, 20, 50)  # objects that were made and not freed; collections of the generation before
 WAITING = 1000  # calls that wait for a thread, of each kind
 
 # What Django's middleware gives to every answer; not what is for pages only.
@@ -266,11 +265,7 @@ async def _live(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
-            # All that was imported stays, and need not be looked at again; and what a request leaves behind has no
-            # cycles, so that seldom is often enough. This is a seventh of the time of a claim.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*COLLECT_AFTER)
+            collector.spare()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return

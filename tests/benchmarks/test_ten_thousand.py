@@ -7,6 +7,7 @@ Python process that takes ten thousand answers itself.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import psutil
@@ -17,7 +18,7 @@ from coupons.models import Coupon
 from coupons.stock.store import StockStore
 from events.models import Event
 from tests.benchmarks.conftest import Spawn
-from tests.benchmarks.lanes import claims, tokens
+from tests.benchmarks.lanes import claims, states, tokens
 from tests.benchmarks.load import Load, fire, need_files
 from tests.benchmarks.test_drain import _users, _when
 from tests.serving import until_answered
@@ -44,6 +45,14 @@ class Gate:
             *("--without-mingle", "--without-gossip"),
         )
         until_answered(self.port, lambda: self.process.poll() is None)
+
+    def know(self, event: Event) -> None:
+        """Have it read the event, as the pages do on which a crowd waits."""
+
+        def told() -> bool:
+            return fire(self.port, states(event.id, 1), connections=1).statuses == {200: 1}
+
+        _when(told)
 
     def rss(self) -> int:
         """In MiB; of the process that serves, the one that watches over it left aside."""
@@ -91,15 +100,12 @@ def _latencies(load: Load) -> str:
 @pytest.mark.parametrize("coupons", [100, CROWD])
 def test_ten_thousand_connections_fire_within_a_second(sale: Sale, gate: Gate, report: Report, coupons: int) -> None:
     event, users = sale(quantity=coupons), _users(CROWD)
+    requests = claims(event.id, tokens(users, "crowd"))
+    gate.know(event)
     rss: list[int] = []
     started, began = time.time(), gate.rss()
-    crowd = fire(
-        gate.port,
-        claims(event.id, tokens(users, "crowd")),
-        connections=CROWD,
-        at_the_end=lambda: rss.append(gate.rss()),
-    )
-    assert crowd.statuses == {202: coupons, 409: CROWD - coupons} if coupons < CROWD else {202: CROWD}
+    crowd = fire(gate.port, requests, connections=CROWD, at_the_end=lambda: rss.append(gate.rss()))
+    assert crowd.statuses == Counter({202: coupons}) + Counter({409: CROWD - coupons}), "not one error"
     assert 0 < crowd.sending < 1
     _when(lambda: _issued(event) == coupons)
     assert Coupon.objects.filter(event=event).values("user").distinct().count() == coupons
@@ -126,10 +132,11 @@ def test_ten_thousand_connections_fire_within_a_second(sale: Sale, gate: Gate, r
 def test_a_hundred_thousand_claims_in_one_sale(sale: Sale, store: StockStore, gate: Gate, report: Report) -> None:
     event, users = sale(quantity=SALE), _users(SALE)
     requests = claims(event.id, tokens(users, "sale"))
+    gate.know(event)
     started = time.time()
     with Backlog(store, event) as backlog:
         load = fire(gate.port, requests, connections=CONNECTIONS)
-        assert load.statuses == {202: SALE}
+        assert load.statuses == {202: SALE}, "not one error"
         _when(lambda: _issued(event) == SALE)
     last = Coupon.objects.filter(event=event).latest("issued_at").issued_at.timestamp()
     assert Coupon.objects.filter(event=event).values("user").distinct().count() == SALE

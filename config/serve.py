@@ -18,8 +18,8 @@ from django.conf import settings
 
 # Open files of a process that are no customer's connection: those to the servers, threads, logs, libraries.
 OTHER_FILES = 256
-# Granian's allocator keeps what is freed for 10 s; with 10,000 connections that was 70 MiB which Python then took
-# elsewhere. Kept for 0 s it cost a tenth of the processor, for this long nothing that could be measured.
+# Granian's allocator keeps what is freed for 10 s; with 10,000 connections that was 30 MiB which Python then took
+# elsewhere. Kept for 0 s it cost a tenth more of the processor, for this long nothing that could be measured.
 ALLOCATOR = "dirty_decay_ms:200"
 
 

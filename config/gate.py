@@ -28,8 +28,9 @@ from config.problems import of_error, unforeseen
 from config.tokens import Unauthenticated, caller_of
 from coupons.gate import CouponEndpoints
 from events.answers import Answer
+from events.catalogue import catalogue
 from events.errors import Unavailable
-from events.gate import Call, EventEndpoints, Route, Threads
+from events.gate import Call, EventEndpoints, Events, Route, Threads
 
 log = structlog.get_logger(__name__)
 
@@ -93,13 +94,16 @@ class Gate:
     """The ASGI application. `otherwise` serves what is not for the gate."""
 
     def __init__(self, otherwise: Application) -> None:
-        self._otherwise = otherwise
+        self._django = otherwise
+        # Django has a thread for each request, and makes as many as it is asked for.
+        self._django_threads = asyncio.Semaphore(settings.GATE_DJANGO_THREADS)
         self._routes: dict[tuple[str, str, bool], Route] = {}
         self._hosts: dict[bytes, bool] = {}
         redis = Pool("gate-redis", threads=settings.GATE_REDIS_THREADS, waiting=WAITING, wrap=_at_once)
         database = Pool("gate-database", threads=settings.GATE_DATABASE_THREADS, waiting=WAITING, wrap=_with_database)
         threads = Threads(redis.run, database.run)
-        for endpoints in (EventEndpoints(threads), CouponEndpoints(threads)):
+        events = Events(threads)
+        for endpoints in (EventEndpoints(events), CouponEndpoints(events, threads)):
             self._add(endpoints.routes())
 
     def _add(self, routes: Iterable[Route]) -> None:
@@ -119,6 +123,10 @@ class Gate:
         elif scope["type"] == "lifespan":
             return await _live(receive, send)
         return await self._otherwise(scope, receive, send)
+
+    async def _otherwise(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._django_threads:
+            await self._django(scope, receive, send)
 
     def _find(self, method: str, path: str) -> tuple[Route, int, str] | None:
         if not path.startswith(PREFIX):
@@ -261,11 +269,19 @@ def _is_object(body: bytes) -> bool:
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    """The lifespan protocol: there is nothing to start but to spare the garbage collector, and nothing to end."""
+    """The lifespan protocol: before the first request the events are known, and there is nothing to end."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
+            await asyncio.to_thread(_know_the_events)
             collector.spare()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+def _know_the_events() -> None:
+    try:
+        catalogue.stay()
+    finally:
+        connection.close()

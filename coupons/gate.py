@@ -15,14 +15,15 @@ from coupons.stock.records import Reply, Reservation, Standing
 from events.answers import Answer
 from events.catalogue import KnownEvent, catalogue
 from events.errors import Refusal, Unavailable
-from events.gate import Call, Route, Threads, known
+from events.gate import Call, Events, Route, Threads
 from events.grouping import Grouped
 
 
 class CouponEndpoints:
     """What the gate answers of claims."""
 
-    def __init__(self, threads: Threads) -> None:
+    def __init__(self, events: Events, threads: Threads) -> None:
+        self._events = events
         self._threads = threads
         bounds = {"at_most": settings.GATE_GROUP, "waiting": settings.GATE_WAITING}
         self._reservations: Grouped[tuple[int, str], tuple[Reply, Reservation]] = Grouped(
@@ -40,7 +41,7 @@ class CouponEndpoints:
         """Take one of the event's coupons."""
         try:
             request = services.digest(idempotency_key(call.header("idempotency-key")))
-            event = catalogue.at_hand(call.event_id) or await known(call.event_id, self._threads)
+            event = catalogue.at_hand(call.event_id) or await self._events.known(call.event_id)
             if services.sells_from_redis(event):
                 try:
                     reply, reservation = await self._reservations.ask(event.id, (call.user_id, request))
@@ -63,7 +64,7 @@ class CouponEndpoints:
 
     async def claim_of(self, call: Call) -> Answer:
         """What became of a claim."""
-        await known(call.event_id, self._threads)
+        await self._events.known(call.event_id)
         event, name = selectors.named(call.event_id, call.argument)
         standing = await self._standings.ask(event.id, (call.user_id, name))
         view = selectors.told_by_redis(event, call.user_id, name, standing)

@@ -5,6 +5,7 @@ round trip to Redis. Where a source is down the last reading stays: a sale goes 
 in Redis check everything that matters once more.
 """
 
+import math
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -101,6 +102,11 @@ class Catalogue:
         if event is None and event_id not in self._misses:
             event = self._look_up(event_id)
         return event
+
+    def stay(self) -> None:
+        """Read on from now, whether or not anybody asks: a crowd that comes all at once must find everything here."""
+        self.idle_after = math.inf
+        self._ensure_reading()
 
     def at_hand(self, event_id: int) -> KnownEvent | None:
         """The event where memory has it, so that nobody is waited for; None: `get` must be asked."""

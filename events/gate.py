@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from django.conf import settings
+
 from events import state
 from events.answers import Answer
 from events.catalogue import KnownEvent, catalogue
 from events.errors import EventNotFound
-from events.grouping import Run
+from events.grouping import Grouped, Run
 
 
 class Call(NamedTuple):
@@ -46,21 +48,32 @@ class Threads:
     database: Run
 
 
-async def known(event_id: int, threads: Threads) -> KnownEvent:
-    """The event, from memory but for the first time; `EventNotFound` for a draft or an unknown one."""
-    event: KnownEvent | None = catalogue.at_hand(event_id)
-    if event is None and not catalogue.is_known_to_be_missing(event_id):
-        event = await threads.database(catalogue.get, event_id)
-    if event is None:
-        raise EventNotFound
-    return event
+class Events:
+    """The events as a coroutine gets them: from memory, and one that is not there by one look-up for all who ask."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._look_ups: Grouped[None, KnownEvent | None] = Grouped(
+            lambda event_id, askers: [catalogue.get(event_id)] * len(askers),
+            run=threads.database,
+            at_most=settings.GATE_WAITING,
+            waiting=settings.GATE_WAITING,
+        )
+
+    async def known(self, event_id: int) -> KnownEvent:
+        """The event; `EventNotFound` for a draft or an unknown one."""
+        event = catalogue.at_hand(event_id)
+        if event is None and not catalogue.is_known_to_be_missing(event_id):
+            event = await self._look_ups.ask(event_id, None)
+        if event is None:
+            raise EventNotFound
+        return event
 
 
 class EventEndpoints:
     """What the gate answers of events."""
 
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
+    def __init__(self, events: Events) -> None:
+        self._events = events
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -68,5 +81,5 @@ class EventEndpoints:
 
     async def state(self, call: Call) -> Answer:
         """Where the event stands, from memory."""
-        event = await known(call.event_id, self._threads)
+        event = await self._events.known(call.event_id)
         return state.state_of(event, if_none_match=call.header("if-none-match"))

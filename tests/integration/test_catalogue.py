@@ -1,6 +1,7 @@
 """The events in process memory: what is known without asking, and what stays known when nobody answers."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -145,6 +146,30 @@ def test_the_thread_reads_while_somebody_asks_and_ends_when_nobody_does(sale: Sa
     known = catalogue.get(event.id)
     assert known is not None
     assert known.remaining == 4, "the first to ask after a pause reads anew"
+    catalogue.clear()
+
+
+def test_one_that_is_told_to_stay_reads_on_though_nobody_asks(sale: Sale) -> None:
+    catalogue = Catalogue(interval=0.001, idle_after=0.01)
+    catalogue.stay()
+    thread = catalogue._thread
+    assert thread is not None
+    read = threading.Semaphore(0)
+    refresh = catalogue.refresh
+
+    def counted() -> None:
+        refresh()
+        read.release()
+
+    catalogue.refresh = counted  # type: ignore[method-assign]
+    started = time.monotonic()
+    while time.monotonic() < started + 5 * 0.01:
+        assert read.acquire(timeout=10)
+    assert thread.is_alive()
+    event = sale()
+    while catalogue.at_hand(event.id) is None:
+        assert time.monotonic() < started + 10
+        assert read.acquire(timeout=10)
     catalogue.clear()
 
 

@@ -73,6 +73,24 @@ def ask_at_once(server: Server, messages: Sequence[bytes]) -> list[Told]:
         return [Told.of(connection.receive()) for connection in connections]
 
 
+def ask_together(server: Server, stock: Valkey, messages: Sequence[bytes]) -> list[Told]:
+    """Ask all at once while Redis answers nobody, so that they wait together, and have it answer then."""
+    with ExitStack() as stack:
+        with frozen(stock):
+            connections = stack.enter_context(under_way(server, messages))
+        return [Told.of(connection.receive()) for connection in connections]
+
+
+@contextmanager
+def frozen(stock: Valkey) -> Iterator[None]:
+    """Stopped by SIGSTOP: it takes connections and answers nothing."""
+    stock.stop()
+    try:
+        yield
+    finally:
+        stock.cont()
+
+
 def scripts_run(store: StockStore) -> int:
     """How many scripts the server of the stock has run."""
     told: Any = store.client.info("commandstats")

@@ -2,71 +2,79 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
 from coupons.issuing import issue_claims
-from coupons.stock.store import StockStore
+from coupons.stock.store import bulk_store
 from events import services
 from events.models import Event
 from tests.factories import make_users
-from tests.gate_kit import Told, ask, ask_at_once, claim, request, scripts_run, under_way
+from tests.faults.parts import Valkey
+from tests.gate_kit import (
+    Told,
+    ask,
+    ask_at_once,
+    ask_together,
+    claim,
+    frozen,
+    own_stock,
+    request,
+    scripts_run,
+    under_way,
+)
 from tests.sales import assert_sold_out_exactly, assert_sum
 from tests.web import Server
 
 Sale = Callable[..., Event]
-HOLD = 300  # milliseconds
 PATIENT = {"STOCK_REDIS_TIMEOUT": "5"}  # seconds: nobody is refused for the time that Redis is held up
 
 
 @pytest.fixture
-def gate(server: Callable[..., Server]) -> Server:
-    return server("gate", **PATIENT)
+def stock(transactional_db: None, tmp_path: Path) -> Iterator[Valkey]:
+    with own_stock(tmp_path) as valkey:
+        yield valkey
 
 
-@contextmanager
-def held_up(store: StockStore, milliseconds: int = HOLD) -> Iterator[None]:
-    """Redis takes commands and answers none until a while has passed."""
-    store.client.execute_command("CLIENT", "PAUSE", milliseconds, "ALL")
-    yield
+@pytest.fixture
+def gate(stock: Valkey, server: Callable[..., Server]) -> Server:
+    return server("gate", STOCK_REDIS_URL=stock.url, **PATIENT)
 
 
 def sequences(answers: list[Told]) -> list[int]:
     return sorted(one.body["sequence"] for one in answers if one.status == 202)
 
 
-def test_claims_that_come_together_go_to_redis_together(gate: Server, sale: Sale, store: StockStore) -> None:
-    event = sale(quantity=300)
+def test_claims_that_come_together_go_to_redis_together(stock: Valkey, gate: Server, sale: Sale) -> None:
+    event, store = sale(quantity=300), bulk_store()
     assert ask(gate, claim(event.id, 1)).status == 202
     before = scripts_run(store)
-    with held_up(store):
-        answers = ask_at_once(gate, [claim(event.id, user) for user in range(2, 202)])
+    answers = ask_together(gate, stock, [claim(event.id, user) for user in range(2, 202)])
     assert Counter(one.status for one in answers) == {202: 200}
     assert sequences(answers) == list(range(2, 202))
-    # One was under way, and the others followed in groups of 128; the readings of the catalogue are scripts, too.
-    assert scripts_run(store) - before < 20
+    assert scripts_run(store) - before < 50, "and among them are the readings of the catalogue"
 
 
 def test_with_groups_of_one_each_claim_is_a_script_of_its_own(
-    server: Callable[..., Server], sale: Sale, store: StockStore
+    stock: Valkey, server: Callable[..., Server], sale: Sale
 ) -> None:
     """The negative control."""
-    event, gate = sale(quantity=300), server("gate", GATE_GROUP="1")
+    event, gate = sale(quantity=300), server("gate", STOCK_REDIS_URL=stock.url, GATE_GROUP="1", **PATIENT)
     assert ask(gate, claim(event.id, 1)).status == 202
-    before = scripts_run(store)
-    answers = ask_at_once(gate, [claim(event.id, user) for user in range(2, 52)])
-    assert Counter(one.status for one in answers) == {202: 50}
-    assert scripts_run(store) - before >= 50
+    before = scripts_run(bulk_store())
+    answers = ask_together(gate, stock, [claim(event.id, user) for user in range(2, 202)])
+    assert Counter(one.status for one in answers) == {202: 200}
+    assert scripts_run(bulk_store()) - before >= 200
 
 
-def test_several_events_at_once_do_not_mix(gate: Server, sale: Sale, store: StockStore) -> None:
+def test_several_events_at_once_do_not_mix(stock: Valkey, gate: Server, sale: Sale) -> None:
     events = [sale(quantity=quantity) for quantity in (5, 10, 20, 40)]
     users = range(1, 31)
-    with held_up(store):
-        answers = ask_at_once(gate, [claim(event.id, user) for user in users for event in events])
+    answers = ask_together(gate, stock, [claim(event.id, user) for user in users for event in events])
     for number, event in enumerate(events):
         mine = answers[number :: len(events)]
         won = min(event.quantity, len(users))
@@ -74,14 +82,14 @@ def test_several_events_at_once_do_not_mix(gate: Server, sale: Sale, store: Stoc
         assert {one.code for one in mine if one.status == 409} <= {"sold_out"}
         assert sequences(mine) == list(range(1, won + 1))
         assert {one.body["event_id"] for one in mine if one.status == 202} == {event.id}
-        assert_sum(store, event)
+        assert_sum(bulk_store(), event)
 
 
-def test_what_one_sends_touches_no_neighbour(gate: Server, sale: Sale, store: StockStore) -> None:
+def test_what_one_sends_touches_no_neighbour(stock: Valkey, gate: Server, sale: Sale) -> None:
     event, closed = sale(quantity=1000), sale()
     services.close(event_id=closed.id)
     assert ask(gate, claim(event.id, 1, "Idempotency-Key: first")).status == 202
-    odd: list[tuple[bytes, int | tuple[int, ...]]] = [
+    odd = [
         (claim(event.id, 1), 409),
         (claim(event.id, 1, "Idempotency-Key: first"), 202),
         (claim(event.id, 2, f"Idempotency-Key: {'k' * 256}"), 400),
@@ -100,54 +108,57 @@ def test_what_one_sends_touches_no_neighbour(gate: Server, sale: Sale, store: St
         message, status = odd[number % len(odd)]
         messages += [claim(event.id, number), message]
         expected += [202, status]
-    with held_up(store):
-        answers = ask_at_once(gate, messages)
-    told = [one.status for one in answers]
+    told = [one.status for one in ask_together(gate, stock, messages)]
     assert told[::2] == expected[::2], "the neighbours"
     # One user who asks ten times is told of his claim, or to slow down.
     assert all(got == wanted or got in {409, 429} for got, wanted in zip(told[1::2], expected[1::2], strict=True))
     assert Counter(told[1::2]).keys() >= {202, 400, 401, 403, 404, 409}
-    assert_sum(store, event)
+    assert_sum(bulk_store(), event)
 
 
 def test_beyond_those_who_may_wait_one_is_refused_at_once(
-    server: Callable[..., Server], sale: Sale, store: StockStore
+    stock: Valkey, server: Callable[..., Server], sale: Sale
 ) -> None:
-    event, gate = sale(quantity=1000), server("gate", GATE_WAITING="20", GATE_GROUP="10", **PATIENT)
+    event = sale(quantity=1000)
+    gate = server("gate", STOCK_REDIS_URL=stock.url, GATE_WAITING="20", GATE_GROUP="10", **PATIENT)
     assert ask(gate, claim(event.id, 1)).status == 202
-    claims = [claim(event.id, user) for user in range(2, 102)]
-    with held_up(store, 1000), under_way(gate, claims) as connections:
-        last = Told.of(connections[-1].receive())
-        assert connections[0].waits(), "Redis has said nothing yet"
+    with ExitStack() as stack:
+        with frozen(stock):
+            asking = under_way(gate, [claim(event.id, user) for user in range(2, 102)])
+            connections = stack.enter_context(asking)
+            last = Told.of(connections[-1].receive())
+            assert connections[0].waits(), "Redis has said nothing yet"
         assert (last.status, last.code) == (503, "unavailable")
         assert int(last.reply.header("retry-after") or 0) >= 1
-        answers = [Told.of(one.receive()) for one in connections[:-1]]
-    counts = Counter(one.status for one in answers)
+        counts = Counter(Told.of(one.receive()).status for one in connections[:-1])
     assert counts.keys() == {202, 503}
     assert 20 <= counts[202] <= 30, "those who waited, and those who were under way"
-    assert store.snapshot(event.id).sequence == counts[202] + 1
+    assert bulk_store().snapshot(event.id).sequence == counts[202] + 1
     assert ask(gate, claim(event.id, 2000)).status == 202
 
 
-def test_who_hangs_up_while_he_waits_holds_nobody_up(gate: Server, sale: Sale, store: StockStore) -> None:
+def test_who_hangs_up_while_he_waits_holds_nobody_up(stock: Valkey, gate: Server, sale: Sale) -> None:
     event = sale(quantity=1000)
     assert ask(gate, claim(event.id, 1)).status == 202
-    with held_up(store), under_way(gate, [claim(event.id, user) for user in range(2, 102)]) as connections:
-        for connection in connections[::2]:
-            connection.hang_up()
+    claims = [claim(event.id, user) for user in range(2, 102)]
+    with ExitStack() as stack:
+        with frozen(stock):
+            connections = stack.enter_context(under_way(gate, claims))
+            for connection in connections[::2]:
+                connection.hang_up()
         answers = [Told.of(connection.receive()) for connection in connections[1::2]]
     assert Counter(one.status for one in answers) == {202: 50}
     # Each of those who left was either heard or not; he is told which when he comes again.
-    again = ask_at_once(gate, [claim(event.id, user) for user in range(2, 102, 2)])
+    again = ask_at_once(gate, claims[::2])
     assert Counter(one.status for one in again).keys() <= {202, 409}
-    assert store.snapshot(event.id).sequence == 101
-    assert_sum(store, event)
+    assert bulk_store().snapshot(event.id).sequence == 101
+    assert_sum(bulk_store(), event)
 
 
-def test_fifty_callers_get_exactly_what_there_is(gate: Server, sale: Sale, store: StockStore) -> None:
-    event, users = sale(quantity=30), make_users(50)
+def test_fifty_callers_get_exactly_what_there_is(stock: Valkey, gate: Server, sale: Sale) -> None:
+    event, users, store = sale(quantity=30), make_users(50), bulk_store()
     messages = [claim(event.id, user, f"Idempotency-Key: {user}") for user in users for _ in range(3)]
-    answers = ask_at_once(gate, messages)
+    answers = ask_together(gate, stock, messages)
     assert Counter(one.status for one in answers) == {202: 90, 409: 60}
     assert {one.code for one in answers if one.status == 409} == {"sold_out"}
     by_user: dict[int, set[Any]] = {}

@@ -95,8 +95,12 @@ def reserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Repl
 
 
 def redis_is_lost(event: KnownEvent, error: RedisError) -> bool:
-    """Whether Redis has been silent for as long as the event bears. A sale that nobody can claim from has time."""
-    failing_for = hot_store().breaker(event.id).failing_for()
+    """Whether Redis has been silent for as long as the event bears. A sale that nobody can claim from has time.
+
+    Only what failed since this process heard of the event's epoch counts: a breaker may still be open from an outage
+    that is over, and the sale back.
+    """
+    failing_for = hot_store().breaker(event.id).failing_for(since=event.heard_at)
     is_open = event.status == Event.Status.PUBLISHED and event.opens_at <= timezone.now()
     if is_open and failing_for > 0 and failing_for >= event.redis_lost_after:
         return True

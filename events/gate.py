@@ -6,7 +6,7 @@ back; the endpoints are in the apps, as coroutines that take a `Call` and return
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Protocol
 
 from django.conf import settings
 
@@ -17,13 +17,15 @@ from events.errors import EventNotFound
 from events.grouping import Grouped, Run
 
 
-class Call(NamedTuple):
+class Call(Protocol):
     """A request, as far as an endpoint needs it."""
 
     event_id: int
     argument: str  # what stands behind the endpoint's name in the path, "" for nothing
     user_id: int  # 0 where the endpoint is public
-    header: Callable[[str], str | None]  # a header's text, by its name in small letters
+
+    def header(self, name: str) -> str | None:
+        """A header's text, by its name in small letters; None where it was not sent."""
 
 
 Endpoint = Callable[[Call], Awaitable[Answer]]

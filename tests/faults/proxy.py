@@ -48,7 +48,7 @@ class Proxies:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for proxy in self._open:
-            proxy.refuse()
+            proxy.end()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
@@ -71,6 +71,8 @@ class Proxy:
         self._target = target
         self._listener: asyncio.Server | None = None
         self._links: set[_Link] = set()
+        self._transports: set[asyncio.Transport] = set()  # to both sides
+        self._connecting: set[asyncio.Task[None]] = set()
         self._order(self._listen())
 
     def pass_on(self) -> None:
@@ -101,6 +103,10 @@ class Proxy:
         """The server's side of the connections is gone and the clients are never told. New connections pass."""
         self._order(self._cut_behind())
 
+    def end(self) -> None:
+        """Be gone for good, with everything that is open."""
+        self._order(self._end())
+
     def _order(self, what: Coroutine[Any, Any, None]) -> None:
         """Have it done in the loop, and wait."""
         asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE)
@@ -124,6 +130,15 @@ class Proxy:
                 link.close()
             elif mode is Mode.RESET or (mode is Mode.PASS and link.spoilt and not link.forgotten):
                 link.reset()
+
+    async def _end(self) -> None:
+        await self._change(Mode.REFUSE)
+        for task in self._connecting:
+            task.cancel()
+        for transport in self._transports:
+            transport.abort()
+        while self._transports or self._connecting:
+            await asyncio.sleep(0)  # a turn of the loop, in which it is told that they are closed
 
     async def _cut_behind(self) -> None:
         for link in self._links:
@@ -231,12 +246,16 @@ class _Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.proxy._transports.add(transport)
         self.link = _Link(self.proxy, transport)
         if self.proxy.mode is Mode.RESET:
             self.link.client.abort()
             return
         self.proxy._links.add(self.link)
-        self.connecting = asyncio.get_running_loop().create_task(self._connect())
+        connecting = asyncio.get_running_loop().create_task(self._connect())
+        self.proxy._connecting.add(connecting)
+        connecting.add_done_callback(self.proxy._connecting.discard)
 
     async def _connect(self) -> None:
         loop, target = asyncio.get_running_loop(), self.proxy._target
@@ -252,6 +271,7 @@ class _Client(asyncio.Protocol):
         self.link.carry(data, to=self.link.server)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio passes it by name
+        self.proxy._transports.discard(self.transport)
         self.link.end(to=self.link.server)
         if not self.link.spoilt:
             self.proxy._links.discard(self.link)
@@ -265,10 +285,13 @@ class _Server(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.link.proxy._transports.add(transport)
         self.link.server.connected(transport)
 
     def data_received(self, data: bytes) -> None:
         self.link.carry(data, to=self.link.client)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio passes it by name
+        self.link.proxy._transports.discard(self.transport)
         self.link.end(to=self.link.client)

@@ -37,7 +37,7 @@ class AsWsgi:
             if is_api(scope["path"]):
                 body, is_whole = await _body(headers, receive)
                 # Half a body is refused, and whoever sent it may be there to hear so.
-                receive = _given(body, receive if is_whole else _never)
+                receive = given(body, receive if is_whole else _never)
             scope = {**scope, "headers": list(headers.items())}
         async with self._threads:
             await self._application(scope, receive, send)
@@ -81,7 +81,7 @@ async def _never() -> Message:
     return message
 
 
-def _given(body: bytes, receive: Receive) -> Receive:
+def given(body: bytes, receive: Receive) -> Receive:
     """`receive` for who is to get this body, and then nothing but the end of the connection."""
     unread = [body]
 

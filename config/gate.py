@@ -7,7 +7,7 @@ contract, and what is answered here is made by the same functions as there.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
@@ -21,6 +21,7 @@ from django.http.request import split_domain_port, validate_host
 
 from config import collector
 from config.api import takes_json
+from config.as_wsgi import Application, Receive, Scope, Send, given
 from config.metrics import gate_requests
 from config.middleware import REQUEST_ID
 from config.postgresql.connection import patience
@@ -34,10 +35,6 @@ from events.gate import EventEndpoints, Events, Route, Threads
 
 log = structlog.get_logger(__name__)
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 T = TypeVar("T")
 
 _PROCESS = secrets.token_hex(4).encode()  # before the number of a request, so that its id is of no other process
@@ -149,7 +146,7 @@ class Gate:
         if request.length:
             body = await _read(receive)
             if len(body) != request.length or not _is_object(body):
-                return await self._otherwise(request.scope, _again(body, receive), send)
+                return await self._otherwise(request.scope, given(body, receive), send)
         try:
             if not request.route.public:
                 request.identify()
@@ -241,18 +238,6 @@ async def _read(receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     return b"".join(parts)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """`receive` for who has not seen the body yet."""
-    unread = [body]
-
-    async def receive_again() -> Mapping[str, Any]:
-        if unread:
-            return {"type": "http.request", "body": unread.pop(), "more_body": False}
-        return await receive()
-
-    return receive_again
 
 
 def _is_object(body: bytes) -> bool:

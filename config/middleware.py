@@ -111,10 +111,9 @@ class ApiGuardMiddleware:
         if response.status_code != METHOD_NOT_ALLOWED and request.method != "OPTIONS":
             response.headers.pop("Allow", None)  # the framework tells everybody, and nobody asked
         if response.status_code == NOT_MODIFIED:
+            # Those of a body that is not there: a cache would take them for the one it has.
             for name in ("Content-Type", "Content-Length"):
-                response.headers.pop(
-                    name, None
-                )  # of a body that is not there: a cache would take it for the one it has
+                response.headers.pop(name, None)
         return response
 
     def _refusal(self, request: HttpRequest) -> HttpResponse | None:
@@ -133,9 +132,8 @@ class ApiGuardMiddleware:
     def _take_chunked(self, request: HttpRequest) -> HttpResponse | None:
         """Read a body of unknown length up to the limit, and put it where Django keeps those it has read."""
         if not request.META.get("wsgi.input_terminated"):
-            return problem(
-                "length_required", "This server reads no chunked body: send its Content-Length."
-            ).as_response()
+            told = "This server reads no chunked body: send its Content-Length."
+            return problem("length_required", told).as_response()
         body = b""
         while len(body) <= settings.API_BODY_LIMIT:
             chunk = request.META["wsgi.input"].read(settings.API_BODY_LIMIT + 1 - len(body))

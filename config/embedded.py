@@ -31,6 +31,8 @@ timezone = 'UTC'
 log_min_messages = warning
 """
 
+SERVER_PORTS = range(20_000, 32_768)
+
 VALKEY_SETTINGS = {
     "appendonly": "yes",
     "appendfsync": "everysec",
@@ -123,10 +125,12 @@ def secret_key(folder: Path) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A TCP port of the loopback address that nobody listens on.
+
+    It is none of those that Linux gives to outgoing connections (32768 and up): a server that is started on such a
+    port, or again after a crash, can find it taken by somebody's connection.
+    """
+    return next(port for port in iter(lambda: secrets.choice(SERVER_PORTS), None) if is_free(port))
 
 
 def is_free(port: int) -> bool:

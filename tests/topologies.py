@@ -61,8 +61,13 @@ class Node:
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [str(get_binary_path()), str(self._folder / "conf"), *self._arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(self.client.ping, f"{self.name} answers")
+        self._process = process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            until(lambda: process.poll() is not None or self.client.ping(), f"{self.name} answers")
+            assert process.poll() is None, f"{self.name} ended: {(self._folder / 'log').read_text()[-1000:]}"
+        except AssertionError:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """`kill -9`."""

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from config.embedded import free_port
+
 Target = tuple[str, int] | Path
 PATIENCE = 10.0  # seconds that an order may take
 
@@ -66,7 +68,7 @@ class Proxy:
     def __init__(self, loop: asyncio.AbstractEventLoop, target: Target) -> None:
         self.mode = Mode.PASS
         self.seconds = 0.0  # that everything is held up, each way
-        self.port = 0
+        self.port = free_port()
         self._loop = loop
         self._target = target
         self._listener: asyncio.Server | None = None
@@ -115,7 +117,6 @@ class Proxy:
         self._listener = await self._loop.create_server(
             lambda: _Client(self), "127.0.0.1", self.port, backlog=1024, reuse_address=True
         )
-        self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _change(self, mode: Mode, seconds: float = 0.0) -> None:
         self.mode, self.seconds = mode, seconds
@@ -190,13 +191,13 @@ class _Way:
 
     def __init__(self, transport: asyncio.Transport | None) -> None:
         self._transport = transport
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[tuple[Callable[[], None], float]] = []  # with how late each is to be
         self._last_due = 0.0
 
     def connected(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        for act in self._waiting:
-            act()
+        for act, late in self._waiting:
+            self._act(act, late)
         self._waiting.clear()
 
     def send(self, data: bytes, *, late: float = 0.0) -> None:
@@ -208,7 +209,7 @@ class _Way:
     def abort(self) -> None:
         """With a reset instead of the usual end."""
         if self._transport is None:
-            self._waiting.append(self.abort)
+            self._waiting.append((self.abort, 0.0))
             return
         connection = self._transport.get_extra_info("socket")
         if connection is not None and connection.family != socket.AF_UNIX:
@@ -218,7 +219,7 @@ class _Way:
 
     def _act(self, act: Callable[[], None], late: float) -> None:
         if self._transport is None:
-            self._waiting.append(act)
+            self._waiting.append((act, late))
             return
         loop = asyncio.get_running_loop()
         now = loop.time()

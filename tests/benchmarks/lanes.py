@@ -13,6 +13,7 @@ import psutil
 from django.conf import settings
 
 from config.embedded import free_port
+from config.serve import let_threads_finish
 from tests.benchmarks.conftest import Spawn
 from tests.benchmarks.load import Load, fire
 
@@ -80,7 +81,7 @@ class Running:
 
 
 def start(lane: Lane, spawn: Spawn, *, redis: int, **environment: str) -> Running:
-    """Start a lane on the server's core and wait until it listens."""
+    """Start a lane on the server's core, as `config.serve` would, and wait until it listens."""
     port = free_port()
     process = spawn(
         *("granian", lane.application, *lane.options, "--no-log", "--backlog", "16384", "--port", str(port)),
@@ -88,6 +89,7 @@ def start(lane: Lane, spawn: Spawn, *, redis: int, **environment: str) -> Runnin
         DJANGO_SETTINGS_MODULE=lane.settings,
         **environment,
     )
+    let_threads_finish(process.pid)
     deadline = time.monotonic() + STARTS_WITHIN
     while True:
         try:

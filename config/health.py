@@ -11,9 +11,9 @@ from django.views.decorators.http import require_safe
 from django_redis import get_redis_connection
 
 from config.postgresql.connection import patience
-from coupons.stock.breaker import breakers
 from coupons.stock.store import hot_store
 from events.answers import JSON, dumps
+from events.redis.breaker import breakers
 
 PATIENCE = 1.0  # seconds: a server that hangs is a server that is down
 

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config import token_keys
-from coupons.stock import client as stock_client
+from events.redis import client as stock_client
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 LOCAL_DIR = Path(os.environ.get("SEONCHAK_DIR") or BASE_DIR / ".seonchak")

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
 CLAIMS = Counter("seonchak_claims_total", "Claims answered, by result.", ["result"])
 
@@ -31,12 +31,3 @@ ISSUED = Counter("seonchak_coupons_issued_total", "Coupons written.")
 REJECTED = Counter("seonchak_claims_rejected_total", "Claims accepted and then rejected, by reason.", ["reason"])
 DRIFT = Counter("seonchak_drift_total", "Differences of Redis and database, by kind and outcome.", ["kind", "outcome"])
 TASK_RETRIES = Counter("seonchak_task_retries_total", "Retries of Celery tasks, by task.", ["task"])
-BREAKER_OPEN = Gauge(
-    "seonchak_breaker_open",
-    "Processes that do not ask a server at the moment, because it did not answer them.",
-    ["server"],
-    multiprocess_mode="livesum",
-)
-BREAKER_CHANGES = Counter(
-    "seonchak_breaker_changes_total", "Changes of the circuit breakers, by server and new state.", ["server", "state"]
-)

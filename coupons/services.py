@@ -22,10 +22,11 @@ from coupons.nudging import nudger
 from coupons.selectors import ClaimView, pending
 from coupons.stock.codes import AdjustCode, ReserveCode
 from coupons.stock.records import Reply, Reservation, instant
-from coupons.stock.store import StockNotAsked, bulk_store, hot_store
+from coupons.stock.store import bulk_store, hot_store
 from events.catalogue import KnownEvent, catalogue
 from events.errors import EventNotFound, InvalidChange, Refusal, Unavailable
 from events.models import Event
+from events.redis.servers import NotAsked
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +105,7 @@ def redis_is_lost(event: KnownEvent, error: RedisError) -> bool:
     is_open = event.status == Event.Status.PUBLISHED and event.opens_at <= timezone.now()
     if is_open and failing_for > 0 and failing_for >= event.redis_lost_after:
         return True
-    if not isinstance(error, StockNotAsked):  # a breaker says once that it opened
+    if not isinstance(error, NotAsked):  # a breaker says once that it opened
         log.warning("claim_without_redis", event_id=event.id, error=type(error).__name__)
     return False
 

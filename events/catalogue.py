@@ -8,7 +8,7 @@ in Redis check everything that matters once more.
 import math
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,6 +35,13 @@ FIELDS = (
     "issued",
     "stock_mode",
     "redis_lost_after",
+    "waiting_room",
+    "entry_order",
+    "admission_rate",
+    "max_active",
+    "pass_ttl",
+    "grace",
+    "seed",
 )
 
 
@@ -53,6 +60,13 @@ class KnownEvent:
     issued: int = 0
     stock_mode: str = Event.StockMode.REDIS
     redis_lost_after: int = 10  # seconds
+    waiting_room: bool = False
+    entry_order: str = Event.EntryOrder.FIFO
+    admission_rate: int = 50  # people a second
+    max_active: int = 500  # passes
+    pass_ttl: int = 120  # seconds
+    grace: int = 120  # seconds
+    seed: str = field(default="", repr=False)
     remaining: int | None = None
     heard_at: float = 0.0  # when this process first heard of the epoch, by the monotonic clock
 

@@ -61,6 +61,12 @@ class Event(models.Model):
         REDIS = "redis", "Redis"
         DATABASE = "database", "database"
 
+    class EntryOrder(models.TextChoices):
+        """Who goes first in a waiting room."""
+
+        FIFO = "fifo", "first come, first served"
+        SHUFFLE = "shuffle", "shuffle at the opening"
+
     title = models.CharField(max_length=200)
     slug = models.SlugField(max_length=80, unique=True)
     description = models.TextField(blank=True)
@@ -85,6 +91,22 @@ class Event(models.Model):
     stock_mode = models.CharField(
         max_length=8, choices=StockMode.choices, default=StockMode.REDIS, editable=False, help_text="Sells from."
     )
+    waiting_room = models.BooleanField(
+        default=False, help_text="People queue, and claim when it is their turn. Otherwise all may claim at once."
+    )
+    entry_order = models.CharField(
+        max_length=8,
+        choices=EntryOrder.choices,
+        default=EntryOrder.FIFO,
+        help_text="Shuffle: who comes before the opening is put into an order by lot; who comes later stands behind.",
+    )
+    admission_rate = models.PositiveSmallIntegerField(default=50, help_text="People let in a second.")
+    max_active = models.PositiveIntegerField(default=500, help_text="People who may hold a pass at once.")
+    pass_ttl = models.PositiveSmallIntegerField(default=120, help_text="Seconds that a pass is good for.")
+    grace = models.PositiveSmallIntegerField(
+        default=120, help_text="Seconds that the turn of somebody who is away is kept."
+    )
+    seed = models.CharField(max_length=64, blank=True, editable=False)  # of the shuffle; secret until the opening
     fell_back_at = models.DateTimeField(
         null=True,
         blank=True,
@@ -110,6 +132,11 @@ class Event(models.Model):
                 name="event_status_known", condition=Q(status__in=["draft", "published", "paused", "closed"])
             ),
             models.CheckConstraint(name="event_stock_mode_known", condition=Q(stock_mode__in=["redis", "database"])),
+            models.CheckConstraint(name="event_entry_order_known", condition=Q(entry_order__in=["fifo", "shuffle"])),
+            models.CheckConstraint(
+                name="event_admission_positive",
+                condition=Q(admission_rate__gte=1) & Q(max_active__gte=1) & Q(pass_ttl__gte=1),
+            ),
             models.CheckConstraint(
                 name="event_fell_back_to_database", condition=Q(fell_back_at__isnull=True) | Q(stock_mode="database")
             ),

@@ -10,13 +10,13 @@ from django.db.backends.utils import CursorWrapper
 from django.test import override_settings
 
 from config.embedded import free_port
-from coupons.stock import store as stores
+from events.redis import servers
 
 
 @contextmanager
 def stock_at(url: str) -> Iterator[None]:
     """The stock at another address, reached with the timeouts and the retries of the settings."""
-    with override_settings(STOCK_REDIS_URL=url), patch.dict(stores._stores, clear=True):
+    with override_settings(STOCK_REDIS_URL=url), patch.dict(servers._kept, clear=True):
         yield
 
 

@@ -3,10 +3,11 @@
 from importlib import resources
 from typing import Any
 
-from coupons.stock.client import Client
 from coupons.stock.codes import LoadCode
 from coupons.stock.records import LogEntry, Window
-from coupons.stock.store import Script, StockStore
+from coupons.stock.store import StockStore
+from events.redis.client import Client
+from events.redis.script import Script
 
 EVENT = 7
 FAR_PAST, FAR_FUTURE = 1_000_000_000_000, 4_000_000_000_000  # milliseconds

@@ -7,7 +7,7 @@ from django.db.backends.postgresql import base
 from psycopg_pool import PoolTimeout
 
 from config.postgresql.connection import BoundedConnection, breaker, current_patience
-from coupons.stock.breaker import BreakerOpen
+from events.redis.breaker import BreakerOpen
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

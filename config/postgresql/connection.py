@@ -18,7 +18,7 @@ from psycopg import errors
 from psycopg.abc import RV, PQGen
 from psycopg.rows import Row
 
-from coupons.stock.breaker import Breaker
+from events.redis.breaker import Breaker
 
 INTERVAL = 0.1  # seconds between two looks for Ctrl-C during a wait: psycopg's own
 MARGIN = 2.0  # seconds that the server is given to tell that its statement timeout has run out

@@ -6,19 +6,13 @@ Errors of Redis (`redis.exceptions.RedisError`) pass through: what they mean is 
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import sha1
-from importlib import resources
 from itertools import islice, repeat
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import structlog
-from django.conf import settings
-from redis import RedisCluster, exceptions
-from redis.exceptions import RedisError
+from redis import exceptions
 
 from coupons.stock import keys
-from coupons.stock.breaker import Breaker, BreakerOpen
-from coupons.stock.client import Client, connect
 from coupons.stock.codes import AdjustCode, LoadCode
 from coupons.stock.records import (
     HeldClaim,
@@ -30,47 +24,15 @@ from coupons.stock.records import (
     Standing,
     Window,
 )
+from events.redis import servers
+from events.redis.client import Client
+from events.redis.script import Script, is_outage
+from events.redis.servers import Hot
 
 log = structlog.get_logger(__name__)
 
 CHUNK = 1000  # claims that one command carries
 T = TypeVar("T")
-
-# No answer, or one that says that nobody can claim here: a demoted primary, full memory, a disk or replicas that fail.
-OUTAGES = (
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.ReadOnlyError,
-    exceptions.OutOfMemoryError,
-    exceptions.ClusterError,
-    exceptions.TryAgainError,
-)
-OUTAGE_TEXTS = ("MISCONF", "NOREPLICAS", "OOM", "READONLY")  # as scripts and older servers say them
-
-
-class Script:
-    """A Lua script, called by its digest, and sent in full to a server that does not know it.
-
-    In full it is run by the same command. redis-py's own loads it first, on all nodes of a cluster, and then calls it
-    again: that fails where another node is away, and where somebody flushes the scripts in between.
-    """
-
-    def __init__(self, client: Client, text: str) -> None:
-        self._client = client
-        self.text = text
-        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-    @classmethod
-    def of(cls, client: Client, name: str) -> "Script":
-        """The script of that name beside this file."""
-        return cls(client, resources.files("coupons.stock").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
-
-    def __call__(self, keys: Sequence[str], args: Sequence[str | int] = ()) -> Any:
-        """Run it. One round trip; two where the server does not know it."""
-        try:
-            return self._client.evalsha(self.sha, len(keys), *keys, *args)
-        except exceptions.NoScriptError:
-            return self._client.eval(self.text, len(keys), *keys, *args)
 
 
 class StockStore:
@@ -78,12 +40,12 @@ class StockStore:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._reserve = Script.of(client, "reserve")
-        self._settle = Script.of(client, "settle")
-        self._release = Script.of(client, "release")
-        self._load = Script.of(client, "load")
-        self._snapshot = Script.of(client, "snapshot")
-        self._adjust = Script.of(client, "adjust")
+        self._reserve = Script.of(client, "coupons.stock", "reserve")
+        self._settle = Script.of(client, "coupons.stock", "settle")
+        self._release = Script.of(client, "coupons.stock", "release")
+        self._load = Script.of(client, "coupons.stock", "load")
+        self._snapshot = Script.of(client, "coupons.stock", "snapshot")
+        self._adjust = Script.of(client, "coupons.stock", "adjust")
 
     def reserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
         """Take a unit for each of `claims`, pairs of user and request digest ("" for none). One round trip."""
@@ -331,20 +293,15 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
         yield chunk
 
 
-class StockNotAsked(BreakerOpen, RedisError):  # noqa: N818 - as `BreakerOpen`
-    """Redis did not answer the calls before this one."""
-
-
 class HotStore(StockStore):
     """The store of the request path: behind circuit breakers, so that a Redis that hangs is not waited for each time.
 
-    One breaker a process; on a cluster one an event, for its nodes go one by one. `reserve`, `standings`, `in_log` and
-    what is made of them raise `StockNotAsked` while it is open.
+    `reserve`, `standings`, `in_log` and what is made of them raise `NotAsked` while the event's breaker is open.
     """
 
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
-        self._breakers: dict[int, Breaker] = {}
+    def __init__(self, hot: Hot) -> None:
+        super().__init__(hot.client)
+        self.breaker = hot.breaker
 
     def reserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
         """As `StockStore.reserve`."""
@@ -361,37 +318,12 @@ class HotStore(StockStore):
         with self.breaker(event_id):
             return super().in_log(event_id, entry_ids)
 
-    def breaker(self, event_id: int) -> Breaker:
-        """The breaker that the event's calls go through."""
-        shard = event_id if isinstance(self.client, RedisCluster) else 0
-        found = self._breakers.get(shard)
-        if found is None:
-            name = f"stock of event {shard}" if shard else "stock"
-            found = self._breakers.setdefault(shard, Breaker(name, counts=is_outage, refusal=StockNotAsked))
-        return found
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether an error of Redis means that claims cannot be taken there now, whoever asks and for whatever event."""
-    return isinstance(error, OUTAGES) or str(error).startswith(OUTAGE_TEXTS)
-
-
-S = TypeVar("S", bound=StockStore)
-_stores: dict[type[StockStore], StockStore] = {}
-
 
 def hot_store() -> HotStore:
     """The store of the request path: it gives up after `STOCK_REDIS_TIMEOUT` and never retries."""
-    return _store(HotStore, settings.STOCK_REDIS_TIMEOUT)
+    return servers.kept(HotStore, lambda: HotStore(servers.hot()))
 
 
 def bulk_store() -> StockStore:
     """The store of workers and commands: the same stock, with time for a thousand claims at once."""
-    return _store(StockStore, settings.STOCK_REDIS_BULK_TIMEOUT)
-
-
-def _store(kind: type[S], timeout: float) -> S:
-    if kind not in _stores:
-        # Two threads that both make the first one have made one too many, and both go on with the same.
-        _stores.setdefault(kind, kind(connect(settings.STOCK_REDIS_URL, timeout=timeout)))
-    return cast("S", _stores[kind])
+    return servers.kept(StockStore, lambda: StockStore(servers.bulk()))

@@ -17,7 +17,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from config.embedded import free_port
 from coupons.rush.client import Customer
-from coupons.stock import store as stores
+from events.redis import servers
 from tests.concurrency.children import environment
 from tests.factories import make_users
 from tests.faults.parts import Part, PostgreSQL, Process, Valkey
@@ -143,7 +143,7 @@ class System:
         if self._topology is not None:
             self._topology.heal()
             # The connections of the tests may be to a primary that is none any more.
-            stores._stores.clear()
+            servers._kept.clear()
         ended = [name for name, server in self._servers.items() if server.heal()]
         return ended + [name for name, process in self._processes.items() if process.heal()]
 

@@ -19,11 +19,11 @@ from redis.retry import Retry
 
 from coupons.issuing import issue_claims
 from coupons.stock import keys
-from coupons.stock.client import Client, connect
 from coupons.stock.codes import AdjustCode, LoadCode, ReserveCode
 from coupons.stock.records import HeldClaim, IssuedCoupon, instant
 from coupons.stock.store import StockStore, bulk_store, hot_store
 from events.models import Event
+from events.redis.client import Client, connect
 from tests.factories import make_users
 from tests.faults.stocks import EVENTS, Rush, all_of_log, claim, follows, forget_scripts, put_stocks, reload
 from tests.outages import stock_at

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from coupons import modes, selectors, services
-from coupons.stock.breaker import State
 from coupons.stock.store import bulk_store, hot_store
 from events.catalogue import catalogue
 from events.errors import Refusal, Unavailable
 from events.models import Event
+from events.redis.breaker import State
 from tests.factories import make_users
 from tests.faults.parts import until
 from tests.gate_kit import own_stock

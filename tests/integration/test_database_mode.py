@@ -19,7 +19,6 @@ from coupons import direct, issuing, loading, modes, services
 from coupons.locks import locked_event
 from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.reconciling import look, reconcile
-from coupons.stock.breaker import Breaker
 from coupons.stock.codes import ReserveCode
 from coupons.stock.records import Snapshot
 from coupons.stock.store import StockStore
@@ -27,6 +26,7 @@ from events import services as sales
 from events.catalogue import catalogue
 from events.errors import InvalidChange, Refusal, Unavailable
 from events.models import Event
+from events.redis.breaker import Breaker
 from notifications.models import Notification
 from tests.api_kit import Caller, problem_of, token_of
 from tests.factories import make_user, make_users

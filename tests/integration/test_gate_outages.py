@@ -12,9 +12,9 @@ from django.db import connection
 from config.postgresql.connection import breaker
 from coupons import modes
 from coupons.issuing import issue_claims
-from coupons.stock.breaker import State
 from coupons.stock.store import StockStore, bulk_store
 from events.models import Event
+from events.redis.breaker import State
 from tests.factories import make_user, make_users
 from tests.faults.parts import Valkey
 from tests.gate_kit import Told, ask, ask_at_once, claim, own_stock, request, under_way

@@ -21,7 +21,7 @@ from django.test import RequestFactory
 from config.middleware import DatabasePatienceMiddleware
 from config.postgresql.connection import BoundedConnection, breaker, current_patience, patience
 from coupons.locks import take_drain_lock
-from coupons.stock.breaker import State
+from events.redis.breaker import State
 from tests.api_kit import token_of
 from tests.concurrency.children import environment
 from tests.factories import make_user

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from config import health
 from config.embedded import free_port
 from coupons import modes
-from coupons.stock.breaker import State
 from coupons.tasks import issue_claims
 from events.catalogue import catalogue
+from events.redis.breaker import State
 from tests import outages
 from tests.api_kit import Caller, token_of
 from tests.factories import make_user

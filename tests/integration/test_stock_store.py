@@ -10,8 +10,8 @@ from redis import exceptions
 
 from coupons.rush.evidence import level_of
 from coupons.stock import keys
-from coupons.stock.client import MAX_CONNECTIONS, connect
 from coupons.stock.store import StockStore, bulk_store, hot_store
+from events.redis.client import MAX_CONNECTIONS, connect
 from tests.outages import no_redis, stock_at
 from tests.stock_kit import EVENT, put_stock, window
 

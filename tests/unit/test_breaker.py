@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from coupons.stock.breaker import Breaker, BreakerOpen, State, breakers
+from events.redis.breaker import Breaker, BreakerOpen, State, breakers
 
 
 class Clock:

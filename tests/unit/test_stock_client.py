@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 from redis.cluster import RedisCluster
 
-from coupons.stock import client
+from events.redis import client
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from coupons.stock.cluster import Cluster
+from events.redis.cluster import Cluster
 
 log = structlog.get_logger(__name__)
 

@@ -16,10 +16,19 @@ from types import TracebackType
 from weakref import WeakValueDictionary
 
 import structlog
-
-from coupons import metrics
+from prometheus_client import Counter, Gauge
 
 log = structlog.get_logger(__name__)
+
+BREAKER_OPEN = Gauge(
+    "seonchak_breaker_open",
+    "Processes that do not ask a server at the moment, because it did not answer them.",
+    ["server"],
+    multiprocess_mode="livesum",
+)
+BREAKER_CHANGES = Counter(
+    "seonchak_breaker_changes_total", "Changes of the circuit breakers, by server and new state.", ["server", "state"]
+)
 
 
 class State(StrEnum):
@@ -68,7 +77,7 @@ class Breaker:
         self._failing_since: float | None = None
         self._failed_at = 0.0  # the last time
         self._asked_again_at = 0.0  # when open: the time of the probe; when half-open: when the probe counts as lost
-        metrics.BREAKER_OPEN.labels(server=name).set(0)
+        BREAKER_OPEN.labels(server=name).set(0)
         _breakers[name] = self
 
     def state(self) -> State:
@@ -140,8 +149,8 @@ class Breaker:
         if state is self._state:
             return
         before, self._state = self._state, state
-        metrics.BREAKER_OPEN.labels(server=self.name).set(0 if state is State.CLOSED else 1)
-        metrics.BREAKER_CHANGES.labels(server=self.name, state=state).inc()
+        BREAKER_OPEN.labels(server=self.name).set(0 if state is State.CLOSED else 1)
+        BREAKER_CHANGES.labels(server=self.name, state=state).inc()
         if State.CLOSED in (before, state):  # not each probe of a long outage
             log.warning("breaker", server=self.name, state=state)
 

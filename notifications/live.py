@@ -1,0 +1,19 @@
+"""Telling users at once, over the WebSockets that are open: a message to every gate process, which passes it on.
+
+Best effort by its nature: who is not connected hears nothing. What must not be missed is a row (`Notification`).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from django_redis import get_redis_connection
+
+CHANNEL = "sc:live"
+
+Frame = dict[str, Any]  # what a client is sent, with a "type"
+
+
+def publish(frames: Iterable[tuple[int, Frame]]) -> None:
+    """Send frames to users, by their ids, in one message. Raises `RedisError`."""
+    get_redis_connection("default").publish(CHANNEL, orjson.dumps(list(frames)))

@@ -26,12 +26,13 @@ from config.metrics import gate_requests
 from config.middleware import REQUEST_ID
 from config.postgresql.connection import patience
 from config.problems import of_error, unforeseen
-from config.tokens import Unauthenticated, caller_of
+from config.tokens import LAST_LANE, Unauthenticated, caller_of
 from coupons.gate import CouponEndpoints
 from events.answers import Answer
 from events.catalogue import catalogue
 from events.errors import Unavailable
 from events.gate import EventEndpoints, Events, Route, Threads
+from events.waiting_room.gate import QueueEndpoints
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +43,6 @@ _requests = count(1)
 
 PREFIX = "/api/v1/events/"
 KNOWN_HOSTS = 1000
-NOT_MODIFIED = 304
 WAITING = 1000  # calls that wait for a thread, of each kind
 
 # What Django's middleware gives to every answer; not what is for pages only.
@@ -98,7 +98,7 @@ class Gate:
         database = Pool("gate-database", threads=settings.GATE_DATABASE_THREADS, waiting=WAITING, wrap=_with_database)
         threads = Threads(redis.run, database.run)
         events = Events(threads)
-        for endpoints in (EventEndpoints(events), CouponEndpoints(events, threads)):
+        for endpoints in (EventEndpoints(events), QueueEndpoints(events, threads), CouponEndpoints(events, threads)):
             self._add(endpoints.routes())
 
     def _add(self, routes: Iterable[Route]) -> None:
@@ -163,7 +163,7 @@ class Gate:
 class Request:
     """A request on its way to an endpoint."""
 
-    __slots__ = ("argument", "event_id", "headers", "length", "repeats", "route", "scope", "user_id")
+    __slots__ = ("argument", "event_id", "headers", "lane", "length", "repeats", "route", "scope", "user_id")
 
     def __init__(self, scope: Scope, route: Route, event_id: int, argument: str) -> None:
         self.scope = scope
@@ -171,6 +171,7 @@ class Request:
         self.event_id = event_id
         self.argument = argument
         self.user_id = 0
+        self.lane = LAST_LANE
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.repeats = len(self.headers) != len(scope["headers"])
         self.length = 0
@@ -201,12 +202,12 @@ class Request:
         caller = caller_of(self.header("authorization"))
         if caller is None:
             raise Unauthenticated
-        self.user_id = caller.id
+        self.user_id, self.lane = caller.id, caller.lane
 
     def reply_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
         """All headers of the answer: its own, and those that Django's middleware gives to every one."""
         headers = [*_EVERYWHERE, (b"x-request-id", self._request_id())]
-        if answer.status != NOT_MODIFIED:
+        if not answer.has_no_content:
             headers += ((b"content-type", answer.media_type.encode()), (b"content-length", b"%d" % len(answer.body)))
         if "Cache-Control" not in answer.headers:
             headers.append((b"cache-control", b"no-store"))

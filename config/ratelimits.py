@@ -12,7 +12,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
 
-from coupons.errors import RateLimited
+from events.errors import RateLimited
 
 IPV6_PREFIX = 64  # what one customer of a provider gets; within it an address costs nothing
 

@@ -254,6 +254,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = env.str("BEAT_SCHEDULE_FILE", default=str(LOCAL_
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "coupons.tasks.sweep", "schedule": 1.0, "options": {"expires": 1}},
     "reconcile": {"task": "coupons.tasks.reconcile_all", "schedule": 60.0, "options": {"expires": 60}},
+    "checkpoint": {"task": "events.tasks.checkpoint_rooms", "schedule": 1.0, "options": {"expires": 1}},
 }
 
 # --- The gate ---------------------------------------------------------------------------------------------------------

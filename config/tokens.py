@@ -27,6 +27,7 @@ KeyOf = Callable[[str | None], Any]  # the key that a header names by its `kid`
 
 CHALLENGE = 'Bearer realm="seonchak"'
 ID_LIMIT = 2**63  # of a key in the database
+FIRST_LANE, LAST_LANE = 0, 1  # of a waiting room
 
 
 class Unauthenticated(Refusal):
@@ -40,6 +41,7 @@ class Caller:
     """The user who asks: known by id, and nothing else is known of them."""
 
     id: int
+    lane: int = LAST_LANE  # of waiting rooms: 0 is served before 1
     is_authenticated: ClassVar[bool] = True
     is_anonymous: ClassVar[bool] = False
     is_active: ClassVar[bool] = True
@@ -108,7 +110,7 @@ class TokenVerifier:
             self._headers[header] = kid
         claims = _object(payload)
         expires_at = self._check(claims)
-        return Known(Caller(_user_id(claims.get("user_id"))), expires_at, kid, key)
+        return Known(Caller(_user_id(claims.get("user_id")), _lane(claims)), expires_at, kid, key)
 
     def _kid(self, header: bytes) -> str | None:
         """The key that a header names, None where it names none."""
@@ -174,6 +176,12 @@ def _decoded(segment: bytes) -> bytes:
     if b2a_base64(decoded, newline=False) != text:
         raise jwt.DecodeError("It is no base64url")
     return decoded
+
+
+def _lane(claims: dict[str, Any]) -> int:
+    """The first lane for a token that says so (`"lane": 0`), the last for everybody else."""
+    lane = claims.get("lane")
+    return FIRST_LANE if lane == FIRST_LANE and type(lane) is int else LAST_LANE
 
 
 def _object(segment: bytes) -> dict[str, Any]:

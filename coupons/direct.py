@@ -17,14 +17,15 @@ from django.db.models import Max, QuerySet
 from django.db.models.functions import Now
 
 from coupons import rows
-from coupons.errors import AlreadyClaimed, Closed, NotOpen, Paused, SoldOut, UnknownUser
+from coupons.errors import AlreadyClaimed, NotAdmitted, UnknownUser
 from coupons.issuing import count_issued
 from coupons.loading import highest_sequence
 from coupons.models import Coupon
 from coupons.selectors import ClaimView, issued
 from coupons.stock.records import LogEntry, milliseconds
-from events.errors import Unavailable
+from events.errors import Closed, NotOpen, Paused, SoldOut, Unavailable
 from events.models import Event
+from events.waiting_room import past_redis
 
 # A claim waits this long for the event's row, in milliseconds; whoever waits longer is told to come again.
 LOCK_TIMEOUT = 300
@@ -106,6 +107,8 @@ def _look(
         raise AlreadyClaimed(issued(held[-1]))
     if event.issued >= event.quantity:
         raise SoldOut
+    if event.waiting_room and not past_redis.is_admitted(event, user_id, now):
+        raise NotAdmitted(event_id=event_id)
     return event, held, now
 
 

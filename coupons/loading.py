@@ -15,6 +15,8 @@ from coupons.stock.codes import LoadCode
 from coupons.stock.records import HeldClaim, LogEntry, Window, milliseconds
 from coupons.stock.store import StockStore
 from events.models import Event
+from events.waiting_room import checkpoint
+from events.waiting_room.store import bulk_room_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ def window_of(event: Event) -> Window:
         per_user_limit=event.per_user_limit,
         rate=event.rate_per_second,
         burst=event.burst,
+        room=event.waiting_room,
     )
 
 
@@ -50,6 +53,8 @@ def load(event: Event, store: StockStore) -> Loaded:
     lost = _reject_ghosts(event.id, store) + failures.reject_lost(event.id, logged)
     event.epoch += 1
     event.save(update_fields=["epoch", "status", "stock_mode", "fell_back_at", "updated_at"])
+    if event.waiting_room:
+        checkpoint.restore(event, bulk_room_store())  # before the stock: nobody may join a room that is not whole
     code, stock = store.load(
         event.id,
         epoch=event.epoch,

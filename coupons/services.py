@@ -14,7 +14,7 @@ from django.utils import timezone
 from redis.exceptions import RedisError
 
 from coupons import direct, metrics, modes, rows
-from coupons.errors import AlreadyClaimed, Closed, NotOpen, Paused, RateLimited, SoldOut
+from coupons.errors import AlreadyClaimed, NotAdmitted
 from coupons.issuing import count_issued
 from coupons.locks import locked_event
 from coupons.models import ClaimId, FailedClaim
@@ -24,7 +24,17 @@ from coupons.stock.codes import AdjustCode, ReserveCode
 from coupons.stock.records import Reply, Reservation, instant
 from coupons.stock.store import bulk_store, hot_store
 from events.catalogue import KnownEvent, catalogue
-from events.errors import EventNotFound, InvalidChange, Refusal, Unavailable
+from events.errors import (
+    Closed,
+    EventNotFound,
+    InvalidChange,
+    NotOpen,
+    Paused,
+    RateLimited,
+    Refusal,
+    SoldOut,
+    Unavailable,
+)
 from events.models import Event
 from events.redis.servers import NotAsked
 
@@ -162,6 +172,8 @@ def answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> Claimed
             raise Paused(opens_at=event.opens_at)
         case ReserveCode.RATE_LIMITED:
             raise RateLimited(retry_after=reservation.retry_ms / 1000)
+        case ReserveCode.NOT_ADMITTED:
+            raise NotAdmitted(event_id=event.id)
         case ReserveCode.NOT_LOADED | ReserveCode.WRONG_EPOCH | ReserveCode.OTHER_RUN:
             # A load is due or under way, or this process has not heard of it: it will within a second.
             raise Unavailable

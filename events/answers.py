@@ -13,6 +13,7 @@ import orjson
 from django.http import HttpResponse
 
 JSON = "application/json"
+NO_CONTENT = frozenset({204, 304})
 
 
 class Answer(NamedTuple):
@@ -25,8 +26,17 @@ class Answer(NamedTuple):
 
     def as_response(self) -> HttpResponse:
         """The answer as a view, or a middleware, returns it."""
+        if self.has_no_content:
+            response = HttpResponse(status=self.status, headers=self.headers)
+            del response.headers["Content-Type"]
+            return response
         headers = {**self.headers, "Content-Length": str(len(self.body))}
         return HttpResponse(self.body, status=self.status, content_type=self.media_type, headers=headers)
+
+    @property
+    def has_no_content(self) -> bool:
+        """Whether there is no body, not even an empty one: 204 and 304."""
+        return self.status in NO_CONTENT
 
 
 def dumps(data: Any) -> bytes:

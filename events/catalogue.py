@@ -16,10 +16,13 @@ import structlog
 from django.db import Error as DatabaseError
 from django.db import connection
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from events import stock
 from events.errors import Unavailable
 from events.models import Event, Phase, phase_at
+from events.waiting_room.records import Numbers
+from events.waiting_room.store import hot_room_store
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +71,7 @@ class KnownEvent:
     grace: int = 120  # seconds
     seed: str = field(default="", repr=False)
     remaining: int | None = None
+    numbers: Numbers | None = None  # of the waiting room; None where there is none, or nobody knows
     heard_at: float = 0.0  # when this process first heard of the epoch, by the monotonic clock
 
     @property
@@ -211,6 +215,7 @@ class Catalogue:
             levels = stock.keeper().levels(live)
         except Unavailable:
             levels = {}
+        rooms = self._numbers([event_id for event_id in live if events[event_id].waiting_room])
         for event_id in live:
             event, known, level = events[event_id], self._events.get(event_id), levels.get(event_id)
             if event.sells_from_database:
@@ -219,8 +224,18 @@ class Catalogue:
                 remaining = level.stock
             else:
                 remaining = known.remaining if known else None
-            events[event_id] = replace(event, remaining=remaining)
+            numbers = rooms.get(event_id, known.numbers if known else None)
+            events[event_id] = replace(event, remaining=remaining, numbers=numbers)
         return events
+
+    @staticmethod
+    def _numbers(event_ids: list[int]) -> dict[int, Numbers]:
+        if not event_ids:
+            return {}
+        try:
+            return hot_room_store().numbers(event_ids)
+        except RedisError:
+            return {}
 
 
 catalogue = Catalogue()

@@ -23,6 +23,7 @@ class Call(Protocol):
     event_id: int
     argument: str  # what stands behind the endpoint's name in the path, "" for nothing
     user_id: int  # 0 where the endpoint is public
+    lane: int  # of a waiting room: 0 is served before 1
 
     def header(self, name: str) -> str | None:
         """A header's text, by its name in small letters; None where it was not sent."""

@@ -3,6 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
@@ -162,3 +163,27 @@ class Event(models.Model):
         return phase_at(
             status=self.status, opens_at=self.opens_at, closes_at=self.closes_at, now=now, remaining=remaining
         )
+
+
+class Ticket(models.Model):
+    """A place in a waiting room as the database knows it: what is left of the order if Redis loses it.
+
+    Written by a worker about a second after the fact, and removed when its owner has claimed, left or stayed away.
+    """
+
+    event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="tickets", db_index=False)
+    # No constraint: a ticket may be joined by a token whose user is gone, and is written with a thousand others.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
+    number = models.BigIntegerField()
+    lane = models.PositiveSmallIntegerField()
+    rank = models.BigIntegerField(help_text="Who goes first within the lane: the lowest.")
+    joined_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="ticket_once_a_user", fields=["event", "user"])]
+        indexes = [models.Index(fields=["event", "lane", "rank"], name="ticket_by_rank")]
+
+    def __str__(self) -> str:
+        return f"{self.number} of event {self.event_id}"

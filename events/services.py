@@ -4,6 +4,7 @@ The stock is changed inside the transaction, just before it commits. Should the 
 change: the reconciler applies the database's window again each minute and mends the units.
 """
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -25,6 +26,8 @@ def publish(*, event_id: int) -> Event:
         if event.closes_at <= timezone.now():
             raise InvalidChange("The sale cannot be published: its closing time has passed. Set a later one.")
         event.status = Status.PUBLISHED
+        if event.waiting_room and event.entry_order == Event.EntryOrder.SHUFFLE:
+            event.seed = secrets.token_hex(32)
         stock.keeper().load(event)
         return event
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 from events.answers import Answer, dumps
 from events.catalogue import KnownEvent, catalogue
 from events.errors import EventNotFound
+from events.waiting_room import public
 
 CACHE_CONTROL = "public, max-age=1"
 FRESH_MS = 1000  # as `max-age` says: who has a document of this age has the right one, if nothing has changed
@@ -64,7 +65,8 @@ def _write(event: KnownEvent) -> Document:
         "closes_at": event.closes_at,
         "quantity": event.quantity,
         "remaining": event.remaining,
-        "waiting_room": False,
+        "waiting_room": event.waiting_room,
+        "queue": public.queue(event, now) if event.waiting_room else None,
     }
     server_ms = int(now.timestamp() * 1000)  # not rounded: it would be past a moment that is still to come
     digest = blake2b(dumps(told), digest_size=8).hexdigest()

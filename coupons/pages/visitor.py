@@ -9,9 +9,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from coupons import selectors
-from coupons.errors import AlreadyClaimed, Closed, NotOpen, Paused, SoldOut
+from coupons.errors import AlreadyClaimed
 from coupons.selectors import ClaimView
-from events.errors import Refusal
+from events.errors import Closed, NotOpen, Paused, Refusal, SoldOut
 from events.models import Event, Phase
 from events.pages.shown import find, milliseconds, show
 

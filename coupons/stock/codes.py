@@ -17,6 +17,7 @@ class ReserveCode(IntEnum):
     NOT_LOADED = 8
     WRONG_EPOCH = 9
     OTHER_RUN = 10
+    NOT_ADMITTED = 11
 
 
 class LoadCode(IntEnum):

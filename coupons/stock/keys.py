@@ -12,37 +12,36 @@ All keys of an event share one hash tag, so that they live in one slot of a Redi
 | `sc:{7}:bucket:42` | string | the token bucket of a user | as soon as it is full again |
 """
 
+from events.redis.keys import key, state
+
+__all__ = ["bucket", "claimants", "issued", "loading", "log", "state"]
+
 LOADING_TTL = 3600  # seconds
 RETIRED_TTL = 7 * 86400  # seconds
 MINUTE = 60  # seconds
 ISSUED_TTL = 2 * MINUTE  # it is read in its own minute and in the one after
 
 
-def state(event_id: int) -> str:
-    """The counters of the stock."""
-    return f"sc:{{{event_id}}}:state"
-
-
 def claimants(event_id: int) -> str:
     """Who holds which claims."""
-    return f"sc:{{{event_id}}}:claimants"
+    return key(event_id, "claimants")
 
 
 def log(event_id: int) -> str:
     """The claim log."""
-    return f"sc:{{{event_id}}}:log"
+    return key(event_id, "log")
 
 
 def loading(event_id: int, token: str) -> str:
     """The claimants of a load that is not finished. Each load has its own: one that hung may wake up in the next."""
-    return f"sc:{{{event_id}}}:loading:{token}"
+    return key(event_id, f"loading:{token}")
 
 
 def issued(event_id: int, minute: int) -> str:
     """The coupons issued in a minute, counted from 1970 by the clock of the process that issues or asks."""
-    return f"sc:{{{event_id}}}:issued:{minute}"
+    return key(event_id, f"issued:{minute}")
 
 
 def bucket(event_id: int, user_id: int) -> str:
     """The token bucket of a user."""
-    return f"sc:{{{event_id}}}:bucket:{user_id}"
+    return key(event_id, f"bucket:{user_id}")

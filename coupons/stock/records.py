@@ -169,6 +169,7 @@ class Window:
     per_user_limit: int
     rate: int
     burst: int
+    room: bool = False  # whether one must queue first
 
     def fields(self) -> list[str | int]:
         """As field, value, … of the state hash."""
@@ -179,4 +180,5 @@ class Window:
             "limit", self.per_user_limit,
             "rate", self.rate,
             "burst", self.burst,
+            "room", int(self.room),
         ]  # fmt: skip

@@ -28,6 +28,7 @@ from events.redis import servers
 from events.redis.client import Client
 from events.redis.script import Script, is_outage
 from events.redis.servers import Hot
+from events.waiting_room import keys as room_keys
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,8 @@ class StockStore:
         for user_id, request in claims:
             arguments += (user_id, request)
             buckets.append(keys.bucket(event_id, user_id))
-        answer: list[Any] = self._reserve(keys=[*self._keys(event_id), *buckets], args=arguments)
+        names = [*self._keys(event_id), *room_keys.of_claim(event_id), *buckets]
+        answer: list[Any] = self._reserve(keys=names, args=arguments)
         now_ms, stock, drained, nudge, *answers = answer
         return Reply(now_ms, stock, drained, bool(nudge), [Reservation.parse(one) for one in answers])
 
@@ -118,7 +120,7 @@ class StockStore:
     def retire(self, event_id: int) -> None:
         """Let the keys of a closed and drained event go after a while."""
         pipe = self.client.pipeline(transaction=False)
-        for key in self._keys(event_id):
+        for key in (*self._keys(event_id), *room_keys.own(event_id)):
             pipe.expire(key, keys.RETIRED_TTL, nx=True)
         pipe.execute()
 

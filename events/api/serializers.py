@@ -16,7 +16,7 @@ class EventSerializer(serializers.ModelSerializer[Event]):
     """An event as its visitors see it."""
 
     phase = serializers.SerializerMethodField()
-    waiting_room = serializers.SerializerMethodField(help_text="Whether one must queue before claiming.")
+    waiting_room = serializers.BooleanField(help_text="Whether one must queue before claiming.")
 
     class Meta:
         model = Event
@@ -41,9 +41,15 @@ class EventSerializer(serializers.ModelSerializer[Event]):
         known = catalogue.get(event.id)
         return event.phase(now=timezone.now(), remaining=known.remaining if known else None)
 
-    def get_waiting_room(self, event: Event) -> bool:  # noqa: ARG002
-        """There is none yet."""
-        return False
+
+class QueueSerializer(serializers.Serializer[Any]):
+    """What everyone may know of a waiting room."""
+
+    serving = serializers.IntegerField(help_text="People whose turn has come so far: it only grows.")
+    waiting = serializers.IntegerField(help_text="People in line.")
+    order = serializers.ChoiceField(choices=Event.EntryOrder.values)
+    seed_hash = serializers.CharField(allow_null=True, help_text="SHA-256 of the seed of a shuffle, in hex.")
+    seed = serializers.CharField(allow_null=True, help_text="The seed, told from the opening on.")
 
 
 class StateSerializer(serializers.Serializer[Any]):
@@ -57,3 +63,17 @@ class StateSerializer(serializers.Serializer[Any]):
     quantity = serializers.IntegerField()
     remaining = serializers.IntegerField(allow_null=True, help_text="Units left to claim; null where nobody knows.")
     waiting_room = serializers.BooleanField()
+    queue = QueueSerializer(allow_null=True, help_text="Null for an event without a waiting room.")
+
+
+class TicketSerializer(serializers.Serializer[Any]):
+    """A place in the waiting room, as its owner sees it."""
+
+    number = serializers.IntegerField(help_text="Given in the order in which people joined.")
+    position = serializers.IntegerField(allow_null=True, help_text="1: next. Null before the opening of a shuffle.")
+    ahead = serializers.IntegerField(allow_null=True, help_text="People of the same lane whose turn comes before.")
+    eta_seconds = serializers.IntegerField(allow_null=True, help_text="Until the turn comes, by the pace of late.")
+    status = serializers.ChoiceField(choices=["waiting", "admitted"])
+    pass_expires_at = serializers.DateTimeField(allow_null=True, help_text="The end of the right to claim.")
+    poll_after_ms = serializers.IntegerField(help_text="When to ask again, in milliseconds from now.")
+    odds = serializers.FloatField(allow_null=True, help_text="The chance that a unit is left then, 0 to 1.")

@@ -4,13 +4,17 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework.exceptions import ValidationError
 from rest_framework.generics import ListAPIView, RetrieveAPIView
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from events.api.serializers import EventSerializer, StateSerializer
+from events.api.serializers import EventSerializer, StateSerializer, TicketSerializer
 from events.models import Event
 from events.state import state
+from events.waiting_room import service
+from events.waiting_room.views import LEFT
+from notifications.api.callers import lane_of, user_id_of
 
 CACHE_CONTROL = OpenApiParameter(
     "Cache-Control", OpenApiTypes.STR, OpenApiParameter.HEADER, required=True, response=[200]
@@ -60,3 +64,38 @@ class StateView(APIView):
     def get(self, request: Request, event_id: int) -> HttpResponse:
         """At most about a second old; no query and no Redis behind it. Everyone gets the same: caches may keep it."""
         return state(event_id, if_none_match=request.META.get("HTTP_IF_NONE_MATCH")).as_response()
+
+
+class QueueView(APIView):
+    """The caller's place in the waiting room of an event."""
+
+    @extend_schema(
+        operation_id="join_queue",
+        summary="Join the waiting room",
+        tags=["queue"],
+        request={"application/json": {"type": "object", "description": "Nothing is read from it."}},
+        responses=TicketSerializer,
+        extensions={"x-refusals": ["sold_out", "closed", "rate_limited", "not_found"]},
+    )
+    def post(self, request: Request, event_id: int) -> HttpResponse:
+        """Take a place, or learn where the one stands that was taken. Come again after `poll_after_ms`."""
+        if not isinstance(request.data, dict):
+            raise ValidationError({"non_field_errors": ["The body must be a JSON object, or none at all."]})
+        return service.visit(event_id, user_id_of(request), lane_of(request), "join").as_answer().as_response()
+
+    @extend_schema(
+        operation_id="get_ticket",
+        summary="Where you stand",
+        tags=["queue"],
+        responses=TicketSerializer,
+        extensions={"x-refusals": ["sold_out", "closed", "rate_limited", "not_found"]},
+    )
+    def get(self, request: Request, event_id: int) -> HttpResponse:
+        """Your ticket. Asking is what moves the line on: whose turn has come gets the pass by it."""
+        return service.visit(event_id, user_id_of(request), lane_of(request), "ask").as_answer().as_response()
+
+    @extend_schema(operation_id="leave_queue", summary="Leave the waiting room", tags=["queue"], responses={204: None})
+    def delete(self, request: Request, event_id: int) -> HttpResponse:
+        """Give your place up, and your pass. You may join again, at the end."""
+        service.leave(event_id, user_id_of(request), lane_of(request))
+        return LEFT.as_response()

@@ -11,11 +11,12 @@ from django.db import connection
 from redis import Redis
 
 from coupons import services
-from coupons.errors import AlreadyClaimed, SoldOut
+from coupons.errors import AlreadyClaimed
 from coupons.issuing import issue_claims
 from coupons.stock.codes import ReserveCode
 from coupons.stock.store import StockStore
 from events.catalogue import catalogue
+from events.errors import SoldOut
 from events.models import Event
 from tests.concurrency.children import environment
 from tests.factories import make_users

@@ -12,13 +12,13 @@ from django.utils import timezone
 from redis.connection import AbstractConnection
 
 from coupons import issuing, reconciling, selectors, services
-from coupons.errors import AlreadyClaimed, ClaimNotFound, Closed, NotOpen, Paused, RateLimited, SoldOut
+from coupons.errors import AlreadyClaimed, ClaimNotFound
 from coupons.metrics import CLAIMS
 from coupons.nudging import nudger
 from coupons.stock.store import StockStore
 from events import services as sales
 from events.catalogue import catalogue
-from events.errors import EventNotFound, Refusal, Unavailable
+from events.errors import Closed, EventNotFound, NotOpen, Paused, RateLimited, Refusal, SoldOut, Unavailable
 from events.models import Event
 from tests.factories import make_event, make_user, make_users
 from tests.outages import no_database, no_redis, silent_server, stock_at

@@ -3,7 +3,10 @@
 -- KEYS  1 state      hash    sc:{7}:state
 --       2 claimants  hash    sc:{7}:claimants
 --       3 log        stream  sc:{7}:log
---       4 … 3+n      string  sc:{7}:bucket:<user>   one a claim, in the order of ARGV
+--       4 passes     zset    sc:{7}:passes          of the waiting room, and so the next two: read where the sale has one
+--       5 tickets    hash    sc:{7}:tickets
+--       6 room log   list    sc:{7}:room_log
+--       7 … 6+n      string  sc:{7}:bucket:<user>   one a claim, in the order of ARGV
 -- ARGV  1 epoch              the load the caller believes in (the database's)
 --       then two a claim:
 --       user                 its id
@@ -22,9 +25,10 @@
 --   8 NOT_LOADED       there is no stock of this event here
 --   9 WRONG_EPOCH      the epoch that is loaded
 --  10 OTHER_RUN        the stock was loaded on another run of the server: what is here may have lost the last claims
+--  11 NOT_ADMITTED     the sale has a waiting room, and the user no pass that is good
 --
 -- Example, one claim of user 42 on event 7 in epoch 1:
---   EVALSHA … 4 sc:{7}:state sc:{7}:claimants sc:{7}:log sc:{7}:bucket:42   1   42 k3JxQ0aVb1c
+--   EVALSHA … 7 sc:{7}:state … sc:{7}:room_log sc:{7}:bucket:42   1   42 k3JxQ0aVb1c
 --   → {1795234234123, 99, 0, 1, {0, 1, 1, 1795234234123}}
 --
 -- A run is one life of a server, from its start to its end; INFO names it. A server that was restarted, restored or
@@ -34,11 +38,12 @@
 -- Every key is read, and so its type checked, before the first write: Redis does not roll a script back.
 
 local state_key, claimants_key, log_key = KEYS[1], KEYS[2], KEYS[3]
+local passes_key, tickets_key, room_log_key = KEYS[4], KEYS[5], KEYS[6]
 local epoch = ARGV[1]
-local n = #KEYS - 3
+local n = #KEYS - 6
 
 local ACCEPTED, REPEATED, ALREADY_CLAIMED, SOLD_OUT = 0, 1, 2, 3
-local NOT_OPEN, CLOSED, PAUSED, RATE_LIMITED, NOT_LOADED, WRONG_EPOCH, OTHER_RUN = 4, 5, 6, 7, 8, 9, 10
+local NOT_OPEN, CLOSED, PAUSED, RATE_LIMITED, NOT_LOADED, WRONG_EPOCH, OTHER_RUN, NOT_ADMITTED = 4, 5, 6, 7, 8, 9, 10, 11
 local NUDGE_EVERY_MS = 100
 
 local time = redis.call('TIME')
@@ -58,7 +63,7 @@ end
 -- Checks ---------------------------------------------------------------------------------------------------------------
 
 local state = redis.call('HMGET', state_key,
-  'epoch', 'stock', 'sequence', 'drained', 'status', 'opens', 'closes', 'limit', 'rate', 'burst', 'nudged', 'run')
+  'epoch', 'stock', 'sequence', 'drained', 'status', 'opens', 'closes', 'limit', 'rate', 'burst', 'nudged', 'run', 'room')
 if not state[1] then return all_alike(0, 0, {NOT_LOADED}) end
 
 local stock, sequence, drained = tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
@@ -80,11 +85,18 @@ end
 local users, buckets = {}, {}
 for i = 1, n do
   users[i] = ARGV[2 * i]
-  buckets[i] = KEYS[3 + i]
+  buckets[i] = KEYS[6 + i]
 end
 local held_by = redis.call('HMGET', claimants_key, unpack(users))
 local arrivals = redis.call('MGET', unpack(buckets))  -- nil for a key of another type, which SET then replaces
 redis.call('XLEN', log_key)  -- its type
+local admitted = nil  -- by user, until when; nil where all may claim
+if state[13] == '1' then
+  admitted = {}
+  for i, expires in ipairs(redis.call('ZMSCORE', passes_key, unpack(users))) do admitted[users[i]] = tonumber(expires) end
+  redis.call('HLEN', tickets_key)
+  redis.call('LLEN', room_log_key)
+end
 
 local interval_us = 1000000 / rate
 local tolerance_us = interval_us * burst
@@ -123,6 +135,7 @@ end
 local function decide(i)
   local user, request = users[i], ARGV[2 * i + 1]
   if shut then return first_answer(claims_of(held_by[i] or ''), request) or shut end
+  local has_pass = not admitted or (admitted[user] or 0) > now_ms
 
   local due = math.max(arrival[user] or tonumber(arrivals[i] or 0), now_us) + interval_us
   if due - now_us > tolerance_us then
@@ -140,6 +153,8 @@ local function decide(i)
     return {ALREADY_CLAIMED, claim[2], claim[3], claim[4]}
   end
   if stock < 1 then return {SOLD_OUT} end
+  if not has_pass then return {NOT_ADMITTED} end
+  if admitted then admitted[user] = nil end  -- a pass is good for one claim
 
   stock = stock - 1
   sequence = sequence + 1
@@ -164,6 +179,14 @@ if #accepted > 0 then
   if now_ms - nudged >= NUDGE_EVERY_MS then
     nudged = now_ms
     reply[4] = 1
+  end
+  if admitted then
+    for _, claim in ipairs(accepted) do
+      local ticket = redis.call('HGET', tickets_key, claim[1])
+      redis.call('ZREM', passes_key, claim[1])
+      redis.call('HDEL', tickets_key, claim[1])
+      redis.call('RPUSH', room_log_key, 'g.' .. claim[1] .. '.' .. string.match(ticket or '0.0', '%d+%.(%d+)'))
+    end
   end
   redis.call('HSET', state_key, 'stock', integer(stock), 'sequence', integer(sequence), 'nudged', integer(nudged))
 end

@@ -1,0 +1,20 @@
+"""Celery tasks. Each is thin. Losing their messages loses nothing: the next one does what was left."""
+
+import structlog
+from celery import shared_task
+from django.db import InterfaceError, OperationalError
+from redis.exceptions import RedisError
+
+from events.waiting_room import checkpoint
+from events.waiting_room.store import bulk_room_store
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task
+def checkpoint_rooms() -> None:
+    """Every second: have the database know the order of all waiting rooms."""
+    try:
+        checkpoint.checkpoint_all(bulk_room_store())
+    except (OperationalError, InterfaceError, RedisError) as error:
+        log.warning("checkpoint_failed", error=type(error).__name__)  # the next one comes in a second

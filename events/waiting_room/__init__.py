@@ -1,0 +1,1 @@
+"""The waiting room: who may claim next, decided by one script on Redis (`lua/visit.lua`), and told who waits."""

@@ -1,0 +1,27 @@
+"""What everyone may know of a waiting room, as a part of the state document."""
+
+from datetime import datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from events.models import Event
+
+if TYPE_CHECKING:
+    from events.catalogue import KnownEvent  # which reads the rooms
+
+
+def queue(event: "KnownEvent", now: datetime) -> dict[str, Any]:
+    """The numbers by which whoever waits can tell how far it is, and what a shuffle is checked by."""
+    shuffled = event.entry_order == Event.EntryOrder.SHUFFLE
+    return {
+        "serving": event.numbers.serving if event.numbers else 0,
+        "waiting": event.numbers.waiting if event.numbers else 0,
+        "order": event.entry_order,
+        "seed_hash": seed_hash(event.seed) if shuffled else None,
+        "seed": event.seed if shuffled and now >= event.opens_at else None,
+    }
+
+
+def seed_hash(seed: str) -> str:
+    """What is published of a seed before the opening: its SHA-256, in hex."""
+    return sha256(seed.encode()).hexdigest()

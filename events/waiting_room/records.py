@@ -1,0 +1,76 @@
+"""The values that the waiting room's scripts take and give."""
+
+from typing import Literal, NamedTuple
+
+from events.waiting_room.codes import VisitCode
+
+Act = Literal["join", "ask", "leave"]
+
+
+class Visit(NamedTuple):
+    """What a visitor wants. Lane 0 is served before lane 1."""
+
+    act: Act
+    user_id: int
+    lane: int
+
+
+class Visited(NamedTuple):
+    """What `visit.lua` answered to one visitor. The meaning of the numbers hangs on the code."""
+
+    code: VisitCode
+    number: int = 0
+    ahead: int = -1  # -1: nobody knows yet
+    eta_ms: int = -1  # likewise
+    expires_ms: int = 0
+    poll_ms: int = 0  # the least time until they should come again
+    retry_ms: int = 0
+
+    @classmethod
+    def parse(cls, answer: list[int]) -> "Visited":
+        """Read one visitor's part of the script's reply."""
+        code = VisitCode(answer[0])
+        match code:
+            case VisitCode.WAITING:
+                return cls(code, answer[1], ahead=answer[2], eta_ms=answer[3], poll_ms=answer[4])
+            case VisitCode.ADMITTED:
+                return cls(code, answer[1], ahead=0, eta_ms=0, expires_ms=answer[2], poll_ms=answer[3])
+            case VisitCode.RATE_LIMITED:
+                return cls(code, retry_ms=answer[1])
+            case _:
+                return cls(code)
+
+
+class Numbers(NamedTuple):
+    """What everyone may know of a waiting room."""
+
+    serving: int  # people called so far
+    waiting: int  # people in line
+
+
+class Reply(NamedTuple):
+    """What `visit.lua` answered for all visitors of a call."""
+
+    now_ms: int
+    numbers: Numbers
+    stock: int  # units that nobody has a pass for
+    visitors: list[Visited]
+
+
+class LogEntry(NamedTuple):
+    """Something that the database is to know: somebody joined, was called, or is gone."""
+
+    what: Literal["j", "c", "g"]
+    user_id: int
+    number: int
+    lane: int = 1  # this and the next two of who joined
+    rank: int = 0
+    joined_ms: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "LogEntry":
+        """Read an entry as the scripts write it."""
+        what, *numbers = text.split(".")
+        if what not in ("j", "c", "g"):
+            raise ValueError(f"no entry of a waiting room's log: {text}")
+        return cls(what, *map(int, numbers))  # type: ignore[arg-type]

@@ -1,0 +1,113 @@
+"""What visitors do in a waiting room: join, ask where they stand, leave.
+
+The steps are apart because two lanes take them: Django's views one by one, the gate with the visits of many in one
+call of the script.
+"""
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NoReturn
+
+from redis.exceptions import RedisError
+
+from events.catalogue import KnownEvent, catalogue
+from events.errors import Closed, EventNotFound, NoTicket, NoWaitingRoom, RateLimited, SoldOut, Unavailable
+from events.models import Event
+from events.waiting_room import past_redis
+from events.waiting_room.codes import VisitCode
+from events.waiting_room.records import Reply, Visit, Visited
+from events.waiting_room.store import Rules, hot_room_store
+from events.waiting_room.views import TicketView
+
+JITTER = 0.3  # of the time until the next poll, at most; `visit.lua` reckons with it
+
+
+def visit(event_id: int, user_id: int, lane: int, act: Literal["join", "ask"]) -> TicketView:
+    """Join, or ask where one stands: joining twice is asking. One round trip; raises the `Refusal` that says no."""
+    event = with_room(catalogue.get(event_id))
+    if event.sells_from_database:
+        return past_redis.visit(event, user_id, joins=act == "join")
+    return answer(event, *_ask_redis(event_id, Visit(act, user_id, lane)))
+
+
+def leave(event_id: int, user_id: int, lane: int) -> None:
+    """Give the place up, and the pass; nothing where there is none."""
+    event = with_room(catalogue.get(event_id))
+    if event.sells_from_database:
+        past_redis.leave(event, user_id)
+    else:
+        _ask_redis(event_id, Visit("leave", user_id, lane))
+
+
+def _ask_redis(event_id: int, one: Visit) -> tuple[Reply, Visited]:
+    try:
+        return visits(event_id, [one])[0]
+    except RedisError as error:
+        redis_is_away(error)
+
+
+def with_room(event: KnownEvent | None) -> KnownEvent:
+    """The event if it has a waiting room; `EventNotFound` for None, `NoWaitingRoom` for one without."""
+    if event is None:
+        raise EventNotFound
+    if not event.waiting_room:
+        raise NoWaitingRoom
+    return event
+
+
+def visits(event_id: int, asked: Sequence[Visit]) -> list[tuple[Reply, Visited]]:
+    """Ask the script for many: its answers, each with the whole. One round trip. Raises `RedisError`."""
+    event = with_room(catalogue.get(event_id))
+    reply = hot_room_store().visit(event_id, rules_of(event), asked)
+    return [(reply, visited) for visited in reply.visitors]
+
+
+def rules_of(event: KnownEvent) -> Rules:
+    """How people are let in."""
+    return Rules(
+        rate=event.admission_rate,
+        max_active=event.max_active,
+        pass_ttl=event.pass_ttl,
+        grace=event.grace,
+        seed=event.seed if event.entry_order == Event.EntryOrder.SHUFFLE else "",
+    )
+
+
+def redis_is_away(error: RedisError) -> NoReturn:
+    """Tell visitors that Redis does not answer."""
+    raise Unavailable("The queue cannot be reached right now. Your place is kept: ask again.") from error
+
+
+def answer(event: KnownEvent, reply: Reply, visited: Visited) -> TicketView:
+    """What the script's answer means to a visitor; raises the `Refusal` where it is one."""
+    match visited.code:
+        case VisitCode.WAITING:
+            known = visited.ahead >= 0
+            return TicketView(
+                number=visited.number,
+                status="waiting",
+                ahead=visited.ahead if known else None,
+                eta_seconds=-(-visited.eta_ms // 1000) if known else None,
+                pass_expires_at=None,
+                poll_after_ms=_with_jitter(visited.poll_ms),
+                odds=round(min(1.0, reply.stock / (visited.ahead + 1)), 3) if known else None,
+            )
+        case VisitCode.ADMITTED:
+            expires_at = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=visited.expires_ms)
+            return TicketView(visited.number, "admitted", 0, 0, expires_at, _with_jitter(visited.poll_ms), 1.0)
+        case VisitCode.SOLD_OUT:
+            raise SoldOut
+        case VisitCode.CLOSED:
+            raise Closed(opens_at=event.opens_at)
+        case VisitCode.RATE_LIMITED:
+            raise RateLimited(retry_after=visited.retry_ms / 1000)
+        case VisitCode.NOT_LOADED:
+            raise Unavailable("The queue is being put back in order. Your place is kept: ask again.")
+        case VisitCode.NO_TICKET | VisitCode.LEFT:
+            raise NoTicket
+
+
+def _with_jitter(milliseconds: int) -> int:
+    """Somewhat later, so that those who came at once do not go on coming at once."""
+    return int(milliseconds * random.uniform(1, 1 + JITTER))  # noqa: S311 - no secret

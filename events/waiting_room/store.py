@@ -1,0 +1,107 @@
+"""The waiting rooms in Redis: one typed method for each script and each read.
+
+Errors of Redis (`redis.exceptions.RedisError`) pass through: what they mean is the caller's to say.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from events.redis import servers
+from events.redis.client import Client
+from events.redis.script import Script
+from events.redis.servers import Hot
+from events.waiting_room import keys
+from events.waiting_room.records import LogEntry, Numbers, Reply, Visit, Visited
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How people are let in, as operators set it."""
+
+    rate: int  # a second
+    max_active: int  # passes at once
+    pass_ttl: int  # seconds
+    grace: int  # seconds
+    seed: str = ""  # of the shuffle; "" for first come, first served
+
+
+class RoomStore:
+    """The waiting rooms of all events on one Redis. Safe to share between threads, as its client is."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._visit = Script.of(client, "events.waiting_room", "visit")
+        self._restore = Script.of(client, "events.waiting_room", "restore")
+
+    def visit(self, event_id: int, rules: Rules, visits: Sequence[Visit]) -> Reply:
+        """Answer the visitors, and move the line on. One round trip."""
+        arguments: list[str | int] = [
+            rules.rate,
+            rules.max_active,
+            rules.pass_ttl * 1000,
+            rules.grace * 1000,
+            rules.seed,
+        ]
+        left = []
+        for visit in visits:
+            arguments += visit
+            left.append(keys.left(event_id, visit.user_id))
+        answer: list[Any] = self._visit(keys=[*keys.of_visit(event_id), *left], args=arguments)
+        now_ms, serving, waiting, stock, *visitors = answer
+        return Reply(now_ms, Numbers(serving, waiting), stock, [Visited.parse(one) for one in visitors])
+
+    def restore(self, event_id: int, *, number: int, opened: bool, tickets: Iterable[tuple[int, int, int, int]]) -> int:
+        """Put tickets back, (user, lane, number, rank) each; how many were not there."""
+        arguments = [part for ticket in tickets for part in ticket]
+        (restored,) = self._restore(keys=keys.own(event_id)[:4], args=[number, int(opened), *arguments])
+        return int(restored)
+
+    def numbers(self, event_ids: Sequence[int]) -> dict[int, Numbers]:
+        """What everyone may know of each of the rooms, in one round trip; those that cannot be read are left out."""
+        pipe = self.client.pipeline(transaction=False)
+        for event_id in event_ids:
+            pipe.hget(keys.room(event_id), "serving")
+            for line in keys.lines(event_id):
+                pipe.zcard(line)
+        answers = pipe.execute(raise_on_error=False)
+        parts = zip(event_ids, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        return {
+            event_id: Numbers(int(serving or 0), vip + others)
+            for event_id, serving, vip, others in parts
+            if not any(isinstance(one, RedisError) for one in (serving, vip, others))
+        }
+
+    def read_log(self, event_id: int, *, count: int) -> list[LogEntry]:
+        """The oldest `count` things that the database is to know."""
+        entries: Any = self.client.lrange(keys.log(event_id), 0, count - 1)
+        return [LogEntry.parse(entry) for entry in entries]
+
+    def settle_log(self, event_id: int, count: int) -> None:
+        """Take the oldest `count` out of the log: the database knows them."""
+        self.client.ltrim(keys.log(event_id), count, -1)
+
+
+class HotRoomStore(RoomStore):
+    """The store of the request path: behind the circuit breaker of the event's stock, which is on the same server."""
+
+    def __init__(self, hot: Hot) -> None:
+        super().__init__(hot.client)
+        self.breaker = hot.breaker
+
+    def visit(self, event_id: int, rules: Rules, visits: Sequence[Visit]) -> Reply:
+        """As `RoomStore.visit`."""
+        with self.breaker(event_id):
+            return super().visit(event_id, rules, visits)
+
+
+def hot_room_store() -> HotRoomStore:
+    """The store of the request path: it gives up after `STOCK_REDIS_TIMEOUT` and never retries."""
+    return servers.kept(HotRoomStore, lambda: HotRoomStore(servers.hot()))
+
+
+def bulk_room_store() -> RoomStore:
+    """The store of workers and commands: the same rooms, with time for a thousand tickets at once."""
+    return servers.kept(RoomStore, lambda: RoomStore(servers.bulk()))

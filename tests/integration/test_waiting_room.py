@@ -1,0 +1,203 @@
+"""The waiting room's script: numbers, ranks, turns, passes; each guard with a control that has it taken away."""
+
+from collections.abc import Callable
+
+import pytest
+
+from coupons.stock.codes import ReserveCode
+from coupons.stock.store import StockStore
+from events.waiting_room.codes import VisitCode
+from tests.room_kit import Room
+from tests.stock_kit import EVENT, FAR_FUTURE
+
+MakeRoom = Callable[..., Room]
+
+
+@pytest.fixture
+def room(store: StockStore) -> MakeRoom:
+    return lambda *replacements, **options: Room(store.client, *replacements, **options)
+
+
+def test_who_comes_first_is_let_in_at_once_and_numbers_have_no_gap(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=1)
+    first, second, third = one.join(1, 2, 3)
+    assert (first.code, first.number) == (VisitCode.ADMITTED, 1)
+    assert [(v.code, v.number, v.ahead) for v in (second, third)] == [
+        (VisitCode.WAITING, 2, 0),
+        (VisitCode.WAITING, 3, 1),
+    ]
+
+
+def test_joining_twice_is_asking(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=1)
+    one.join(1, 2)
+    assert one.join(2)[0].number == 2
+    assert one.visit(("join", 3), ("join", 3)).visitors[1].number == 3
+    assert one.join(4)[0].number == 4
+
+
+def test_people_are_let_in_at_the_rate_in_order(room: MakeRoom) -> None:
+    one = room(rate=2)
+    one.join(*range(1, 11))
+    admitted = []
+    for _ in range(20):
+        admitted += [user for user in range(1, 11) if str(user) not in one.passes() and one.is_admitted(user)]
+        one.pass_time(0.5)
+    assert admitted == list(range(2, 11)), "the first one was let in when joining"
+
+
+def test_no_more_passes_than_may_be_alive(room: MakeRoom) -> None:
+    one = room(rate=100, max_active=3)
+    one.join(*range(1, 11))
+    for _ in range(5):
+        one.pass_time(1)
+        one.visit(*[("ask", user) for user in range(1, 11)])
+        assert len(one.passes()) <= 3
+    assert len(one.passes()) == 3
+
+
+def test_without_the_bound_there_are_more_passes(room: MakeRoom) -> None:
+    one = room(("return math.min(max_active, stock) - passes - called", "return 1000"), rate=100, max_active=3)
+    one.join(*range(1, 11))
+    one.pass_time(1)
+    one.visit(*[("ask", user) for user in range(1, 11)])
+    one.visit(*[("ask", user) for user in range(1, 11)])
+    assert len(one.passes()) == 3, "the pass itself is bounded, too"
+
+
+def test_a_pass_is_good_for_its_time_and_then_the_next_one_comes(room: MakeRoom) -> None:
+    one = room(rate=10, max_active=1, pass_ttl=10)
+    one.join(1, 2)
+    one.pass_time(9.9)
+    assert one.ask(2).code is VisitCode.WAITING
+    one.pass_time(0.2)
+    assert one.ask(2).code is VisitCode.ADMITTED
+    assert one.ask(1).code is VisitCode.NO_TICKET
+
+
+def test_absent_people_hold_nobody_up(room: MakeRoom) -> None:
+    one = room(rate=10, max_active=1, pass_ttl=5)
+    one.join(1, 2, 3, 4)
+    one.pass_time(4)
+    one.ask(4)
+    one.pass_time(4)  # 1's pass is over; 2 and 3 have not come when they should have
+    assert one.ask(4).code is VisitCode.ADMITTED
+
+
+def test_a_turn_that_was_missed_is_kept_for_the_grace(room: MakeRoom) -> None:
+    one = room(rate=10, max_active=2, pass_ttl=5, grace=30)
+    one.join(1, 2, 3, 4)
+    one.pass_time(8)
+    assert one.ask(4).code is VisitCode.ADMITTED
+    one.pass_time(20)
+    assert one.ask(3).code is VisitCode.ADMITTED, "back within the grace"
+    one.pass_time(20)
+    one.join(5)
+    assert one.join(2, 5)[0].number == 6 or one.ask(2).number == 6
+
+
+def test_the_first_lane_goes_first(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=1, pass_ttl=3)
+    one.join(1, 2)
+    (vip,) = one.join(9, lane=0)
+    assert vip.ahead == 0
+    one.pass_time(3.1)
+    assert [v.code for v in one.visit(("ask", 2), ("ask", 9)).visitors] == [VisitCode.WAITING, VisitCode.ADMITTED]
+
+
+def test_who_leaves_frees_the_place_and_stands_at_the_end_afterwards(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=1)
+    one.join(1, 2, 3)
+    assert one.visit(("leave", 2)).visitors[0].code is VisitCode.LEFT
+    assert one.ask(3).ahead == 0
+    one.visit(("leave", 1))
+    one.pass_time(1)
+    assert one.ask(3).code is VisitCode.ADMITTED
+    assert one.join(1)[0].code is VisitCode.RATE_LIMITED
+    assert one.ask(2).code is VisitCode.NO_TICKET
+
+
+def test_nobody_is_let_in_before_the_opening_nor_while_paused(room: MakeRoom) -> None:
+    one = room(rate=100)
+    one.stock.client.hset(f"sc:{{{EVENT}}}:state", "opens", one.now + 10_000)
+    one.join(1, 2)
+    one.pass_time(9)
+    assert one.ask(1).code is VisitCode.WAITING
+    one.pass_time(2)
+    one.stock.client.hset(f"sc:{{{EVENT}}}:state", "status", "paused")
+    assert one.ask(1).code is VisitCode.WAITING
+    one.pass_time(10)
+    one.stock.client.hset(f"sc:{{{EVENT}}}:state", "status", "published")
+    one.ask(1)
+    one.pass_time(1)
+    assert [v.code for v in one.visit(("ask", 1), ("ask", 2)).visitors] == [VisitCode.ADMITTED] * 2
+
+
+def test_a_pause_takes_nothing_from_a_pass(room: MakeRoom) -> None:
+    one = room(rate=100, pass_ttl=10)
+    one.join(1)
+    one.stock.client.hset(f"sc:{{{EVENT}}}:state", "status", "paused")
+    one.pass_time(1)
+    one.ask(1)
+    one.pass_time(100)
+    assert one.ask(1).code is VisitCode.ADMITTED
+    one.stock.client.hset(f"sc:{{{EVENT}}}:state", "status", "published")
+    again = one.ask(1)
+    assert again.code is VisitCode.ADMITTED
+    assert again.expires_ms - one.now == 9000
+
+
+def test_sold_out_ends_the_queue_and_a_close_too(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=1, units=1)
+    one.join(1, 2)
+    one.stock.client.hset(f"sc:{{{EVENT}}}:state", "stock", 0)
+    assert one.ask(2).code is VisitCode.SOLD_OUT
+    assert one.join(3)[0].code is VisitCode.SOLD_OUT
+    one.pass_time((FAR_FUTURE - one.now) / 1000)
+    assert one.ask(2).code is VisitCode.CLOSED
+
+
+def test_a_pass_means_that_a_unit_is_there(room: MakeRoom) -> None:
+    one = room(rate=100, max_active=100, units=2)
+    one.join(1, 2, 3, 4)
+    one.pass_time(1)
+    codes = [v.code for v in one.visit(*[("ask", user) for user in (1, 2, 3, 4)]).visitors]
+    assert codes == [VisitCode.ADMITTED] * 2 + [VisitCode.WAITING] * 2
+
+
+def test_an_obedient_visitor_is_never_limited_and_a_hasty_one_is(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=1, pass_ttl=1000)
+    one.join(*range(1, 6))
+    for _ in range(50):
+        told = one.ask(5)
+        assert told.code is VisitCode.WAITING
+        one.pass_time(told.poll_ms / 1000)
+    codes = [one.ask(5).code for _ in range(30)]
+    assert codes.count(VisitCode.RATE_LIMITED) == 9
+    one.pass_time(60)
+    assert one.ask(5).code is VisitCode.WAITING
+
+
+def test_a_claim_needs_a_pass_and_takes_it(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=1)
+    # The stock's own clock is the server's: a pass must be good by it.
+    one.now = 0
+    one.pass_time(FAR_FUTURE / 1000 - 100)
+    one.join(1, 2)
+
+    def claim(user: int) -> ReserveCode:
+        return one.stock.reserve(EVENT, epoch=1, claims=[(user, "")]).reservations[0].code
+
+    assert claim(2) is ReserveCode.NOT_ADMITTED
+    assert claim(3) is ReserveCode.NOT_ADMITTED
+    assert claim(1) is ReserveCode.ACCEPTED
+    assert claim(1) is ReserveCode.ALREADY_CLAIMED
+    assert one.passes() == {}
+    one.pass_time(1)
+    assert one.ask(2).code is VisitCode.ADMITTED, "the place was freed by the claim"
+
+
+def test_a_stock_of_another_run_lets_nobody_in(room: MakeRoom) -> None:
+    one = room()
+    one.stock.client.hset(f"sc:{{{EVENT}}}:state", "run", "0" * 40)
+    assert one.join(1)[0].code is VisitCode.NOT_LOADED

@@ -43,7 +43,9 @@ Mode = Event.StockMode
 
 # What Redis knows too: a change of these goes through the service. The rest is text.
 TERMS = ("quantity", "opens_at", "closes_at", "per_user_limit", "rate_per_second", "burst")
-TEXT = ("title", "slug", "description", "benefit", "redis_lost_after")
+ROOM = ("waiting_room", "entry_order")  # fixed once people can join
+ADMISSION = ("admission_rate", "max_active", "pass_ttl", "grace")
+TEXT = ("title", "slug", "description", "benefit", "redis_lost_after", *ROOM, *ADMISSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,7 @@ class EventAdmin(EventModelAdmin):
         (None, {"fields": ("title", "slug", "benefit", "description")}),
         ("Terms", {"fields": ("quantity", "opens_at", "closes_at")}),
         ("Limits", {"fields": ("per_user_limit", "rate_per_second", "burst", "redis_lost_after")}),
+        ("Waiting room", {"fields": (*ROOM, *ADMISSION)}),
     )
 
     class Media:
@@ -194,8 +197,8 @@ class EventAdmin(EventModelAdmin):
         return super().has_delete_permission(request, obj) and obj is not None and obj.status == Status.DRAFT
 
     def get_readonly_fields(self, request: HttpRequest, obj: Event | None = None) -> tuple[str, ...]:
-        """The address stays once it is public."""
-        return () if obj is None or obj.status == Status.DRAFT else ("slug",)
+        """The address stays once it is public, and so does the order in which people queue."""
+        return () if obj is None or obj.status == Status.DRAFT else ("slug", *ROOM)
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Event | None = None) -> dict[str, Sequence[str]]:
         """A new sale's address follows its title; an existing one's does not."""

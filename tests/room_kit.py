@@ -55,10 +55,9 @@ class Room:
         self.client.set(CLOCK, self.now)
 
     def visit(self, *visits: Any) -> Reply:
-        """One call of the script, with visitors of lane 1 where it is not said."""
-        return self.store.visit(
-            EVENT, self.rules, [Visit(*visit) if len(visit) == 3 else Visit(*visit, 1) for visit in visits]
-        )
+        """One call of the script: acts and users, in lane 1 where none is said."""
+        asked = [Visit(act, user, *(lane or [1])) for act, user, *lane in visits]
+        return self.store.visit(EVENT, self.rules, asked)
 
     def ask(self, user: int) -> Visited:
         return self.visit(("ask", user)).visitors[0]

@@ -26,12 +26,13 @@ from config.metrics import gate_requests
 from config.middleware import REQUEST_ID
 from config.postgresql.connection import patience
 from config.problems import of_error, unforeseen
-from config.tokens import LAST_LANE, Unauthenticated, caller_of
+from config.tokens import Unauthenticated, caller_of
 from coupons.gate import CouponEndpoints
 from events.answers import Answer
 from events.catalogue import catalogue
 from events.errors import Unavailable
 from events.gate import EventEndpoints, Events, Route, Threads
+from events.tokens import LAST_LANE
 from events.waiting_room.gate import QueueEndpoints
 
 log = structlog.get_logger(__name__)

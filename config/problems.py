@@ -42,6 +42,7 @@ KINDS = {
     "not_open": Kind(403, "The sale has not opened"),
     "closed": Kind(403, "The sale is over"),
     "paused": Kind(403, "The sale is paused"),
+    "not_admitted": Kind(403, "It is not your turn"),
     "not_found": Kind(404, "There is no such thing"),
     "method_not_allowed": Kind(405, "Not with this method"),
     "not_acceptable": Kind(406, "Not in any form that is accepted"),

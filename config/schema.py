@@ -93,6 +93,9 @@ class ProblemSchema(AutoSchema):
         elif code in {"not_open", "paused", "closed"}:
             properties["opens_at"] = MOMENT
             required.append("opens_at")
+        elif code == "not_admitted":
+            properties["queue"] = {"type": "string", "format": "uri-reference"}
+            required.append("queue")
         elif code == "invalid":
             properties["errors"] = FIELD_ERRORS
         name = "".join(word.capitalize() for word in code.split("_")) + "Problem"

@@ -257,6 +257,11 @@ CELERY_BEAT_SCHEDULE = {
     "checkpoint": {"task": "events.tasks.checkpoint_rooms", "schedule": 1.0, "options": {"expires": 1}},
 }
 
+# --- Waiting rooms ----------------------------------------------------------------------------------------------------
+
+# Users of this group (of Django's, made in the admin) are let in before all others, by a claim in their tokens.
+FIRST_LANE_GROUP = env.str("FIRST_LANE_GROUP", default="first lane")
+
 # --- The gate ---------------------------------------------------------------------------------------------------------
 
 # Claims that go into one call of the script, and claims of an event that may wait for the next: a fifth of a

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import authenticate, get_user_model
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
@@ -17,6 +17,7 @@ from rest_framework_simplejwt.tokens import RefreshToken
 from config import ratelimits
 from config.tokens import CHALLENGE
 from events.errors import Refusal
+from events.tokens import token_of
 
 PRINTABLE = r"^[^\x00]+$"  # PostgreSQL stores no NUL
 
@@ -117,6 +118,6 @@ def _valid(serializer_class: type[serializers.Serializer[Any]], request: Request
     return data
 
 
-def _pair(user: AbstractBaseUser) -> dict[str, str]:
-    refresh = RefreshToken.for_user(user)
+def _pair(user: User) -> dict[str, str]:
+    refresh = token_of(user)
     return {"access": str(refresh.access_token), "refresh": str(refresh)}

@@ -22,12 +22,12 @@ from rest_framework.request import Request
 from config.jwks import KeySet
 from config.token_keys import TokenKeys
 from events.errors import Refusal
+from events.tokens import FIRST_LANE, LAST_LANE
 
 KeyOf = Callable[[str | None], Any]  # the key that a header names by its `kid`
 
 CHALLENGE = 'Bearer realm="seonchak"'
 ID_LIMIT = 2**63  # of a key in the database
-FIRST_LANE, LAST_LANE = 0, 1  # of a waiting room
 
 
 class Unauthenticated(Refusal):

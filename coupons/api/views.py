@@ -46,7 +46,16 @@ class ClaimsView(APIView):
         responses={201: ClaimSerializer, 202: ClaimSerializer},
         parameters=[KEY_HEADER, LOCATION],
         extensions={
-            "x-refusals": ["sold_out", "already_claimed", "not_open", "closed", "paused", "rate_limited", "not_found"]
+            "x-refusals": [
+                "sold_out",
+                "already_claimed",
+                "not_open",
+                "closed",
+                "paused",
+                "not_admitted",
+                "rate_limited",
+                "not_found",
+            ]
         },
     )
     def post(self, request: Request, event_id: int) -> HttpResponse:

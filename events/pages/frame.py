@@ -28,6 +28,7 @@ STATUS = {
     "closed": HTTPStatus.FORBIDDEN,
     "paused": HTTPStatus.FORBIDDEN,
     "not_open": HTTPStatus.FORBIDDEN,
+    "not_admitted": HTTPStatus.FORBIDDEN,
     "sold_out": HTTPStatus.CONFLICT,
     "already_claimed": HTTPStatus.CONFLICT,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,

@@ -7,6 +7,7 @@ from enum import IntEnum
 import pytest
 
 from coupons.stock import codes, keys
+from events.waiting_room import keys as room_keys
 from tests.stock_kit import source
 
 SCRIPTS = ("reserve", "settle", "release", "load", "snapshot", "adjust")
@@ -15,7 +16,7 @@ ENUMS: dict[str, type[IntEnum]] = {
     "load": codes.LoadCode,
     "adjust": codes.AdjustCode,
 }
-KEY_TYPES = {"hash", "stream", "string"}
+KEY_TYPES = {"hash", "list", "stream", "string", "zset"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Script:
         """`state hash sc:{7}:state`, … in the order of KEYS."""
         block = re.search(r"-- KEYS(.*?)\n-- ARGV", self.header, re.DOTALL)
         assert block, "a header has KEYS, then ARGV"
-        found = re.findall(r"^(?:--)?\s+(?:\d+|\d … 3\+n)\s+(\w+)\s+(\w+)\s+(sc:\S+)", block[1], re.MULTILINE)
+        found = re.findall(r"^(?:--)?\s+\d+\s+(\w+)\s+(\w+)\s+(sc:\S+)", block[1], re.MULTILINE)
         return [" ".join(one) for one in found]
 
     @property
@@ -77,23 +78,20 @@ def test_a_script_without_an_enum_has_no_codes(name: str) -> None:
 def test_the_keys_a_header_lists_are_the_keys_the_script_names(name: str) -> None:
     one = script(name)
     documented = [key.split()[0] for key in one.documented_keys]
-    fixed = [key for key in documented if key != "bucket"]
-    match = re.search(r"^local ((?:\w+_key(?:, )?)+) = (KEYS\[\d\](?:, KEYS\[\d\])*)$", one.code, re.MULTILINE)
-    if name == "reserve":
-        assert documented[3:] == []  # the fourth line is checked below, its name is that of its key
-    assert match, "KEYS are named as locals"
-    assert match[1].split(", ") == [f"{key}_key" for key in fixed]
-    assert match[2].split(", ") == [f"KEYS[{i}]" for i in range(1, len(fixed) + 1)]
-    for key in fixed:
+    named = re.findall(r"^local ((?:\w+_key(?:, )?)+) = (KEYS\[\d\](?:, KEYS\[\d\])*)$", one.code, re.MULTILINE)
+    assert named, "KEYS are named as locals"
+    assert [key for names, _ in named for key in names.split(", ")] == [f"{key}_key" for key in documented]
+    assert [key for _, of in named for key in of.split(", ")] == [f"KEYS[{i}]" for i in range(1, len(documented) + 1)]
+    for key in documented:
         uses = len(re.findall(rf"\b{key}_key\b", one.code))
         assert uses >= 2, f"{name}.lua lists {key} and does not touch it"
 
 
 def test_the_header_of_reserve_lists_a_bucket_for_each_claim() -> None:
     one = script("reserve")
-    assert re.search(r"4 … 3\+n +string +sc:\{7\}:bucket:<user>", one.header)
-    assert "buckets[i] = KEYS[3 + i]" in one.code
-    assert "#KEYS - 3" in one.code
+    assert re.search(r"7 … 6\+n +string +sc:\{7\}:bucket:<user>", one.header)
+    assert "buckets[i] = KEYS[6 + i]" in one.code
+    assert "#KEYS - 6" in one.code
 
 
 AN_ISSUED = keys.issued(7, 0).removesuffix("0") + "<minute>"
@@ -105,6 +103,10 @@ def key_of(name: str) -> str:
         return keys.loading(7, "<token>")
     if name == "issued":
         return AN_ISSUED
+    if name in ("passes", "tickets"):
+        return str(getattr(room_keys, name)(7))
+    if name == "room_log":
+        return room_keys.log(7)
     return str(getattr(keys, name)(7))
 
 

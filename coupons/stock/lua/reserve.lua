@@ -5,7 +5,7 @@
 --       3 log        stream  sc:{7}:log
 --       4 passes     zset    sc:{7}:passes          of the waiting room, and so the next two: read where the sale has one
 --       5 tickets    hash    sc:{7}:tickets
---       6 room log   list    sc:{7}:room_log
+--       6 room_log   list    sc:{7}:room_log
 --       7 … 6+n      string  sc:{7}:bucket:<user>   one a claim, in the order of ARGV
 -- ARGV  1 epoch              the load the caller believes in (the database's)
 --       then two a claim:
@@ -28,7 +28,8 @@
 --  11 NOT_ADMITTED     the sale has a waiting room, and the user no pass that is good
 --
 -- Example, one claim of user 42 on event 7 in epoch 1:
---   EVALSHA … 7 sc:{7}:state … sc:{7}:room_log sc:{7}:bucket:42   1   42 k3JxQ0aVb1c
+--   EVALSHA … 7 sc:{7}:state sc:{7}:claimants sc:{7}:log sc:{7}:passes sc:{7}:tickets sc:{7}:room_log sc:{7}:bucket:42
+--             1   42 k3JxQ0aVb1c
 --   → {1795234234123, 99, 0, 1, {0, 1, 1, 1795234234123}}
 --
 -- A run is one life of a server, from its start to its end; INFO names it. A server that was restarted, restored or

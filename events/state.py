@@ -66,8 +66,9 @@ def _write(event: KnownEvent) -> Document:
         "quantity": event.quantity,
         "remaining": event.remaining,
         "waiting_room": event.waiting_room,
-        "queue": public.queue(event, now) if event.waiting_room else None,
     }
+    if event.waiting_room:
+        told["queue"] = public.queue(event, now)
     server_ms = int(now.timestamp() * 1000)  # not rounded: it would be past a moment that is still to come
     digest = blake2b(dumps(told), digest_size=8).hexdigest()
     headers = {"Cache-Control": CACHE_CONTROL, "ETag": f'"{digest}-{server_ms}"'}

@@ -63,7 +63,7 @@ class StateSerializer(serializers.Serializer[Any]):
     quantity = serializers.IntegerField()
     remaining = serializers.IntegerField(allow_null=True, help_text="Units left to claim; null where nobody knows.")
     waiting_room = serializers.BooleanField()
-    queue = QueueSerializer(allow_null=True, help_text="Null for an event without a waiting room.")
+    queue = QueueSerializer(required=False, help_text="Of an event with a waiting room.")
 
 
 class TicketSerializer(serializers.Serializer[Any]):

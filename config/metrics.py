@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
 
 from config.tokens import CHALLENGE
 from coupons.metrics import TASK_RETRIES
@@ -25,6 +26,7 @@ from events import stock
 from events.errors import Unavailable
 from events.models import Event
 from events.stock import Level
+from events.waiting_room.store import hot_room_store
 
 GATE_REQUESTS = Counter("seonchak_gate_requests_total", "Requests that the gate answered.", ["route", "status"])
 
@@ -45,12 +47,15 @@ class LiveEvents(Collector):
 
     def __init__(self) -> None:
         self._live: dict[int, str] = {}  # the mode of each
+        self._rooms: list[int] = []  # those with a waiting room
 
     def collect(self) -> Iterator[Metric]:
         """The gauges; one query, one round trip."""
         up = GaugeMetricFamily("seonchak_up", "Whether a server that is needed answers.", labels=["server"])
         try:
-            self._live = dict(Event.objects.live().order_by("id").values_list("id", "stock_mode"))
+            live = Event.objects.live().order_by("id").values_list("id", "stock_mode", "waiting_room")
+            self._live = {event_id: mode for event_id, mode, _ in live}
+            self._rooms = [event_id for event_id, _, has_room in live if has_room]
             up.add_metric(["postgresql"], 1)
         except DatabaseError:  # the events last known are those whose claims now wait
             up.add_metric(["postgresql"], 0)
@@ -65,11 +70,26 @@ class LiveEvents(Collector):
         for event_id, mode in self._live.items():
             modes.add_metric([str(event_id)], int(mode == Event.StockMode.DATABASE))
         yield modes
+        yield from _rooms(self._rooms)
         yield _gauge("seonchak_stock_units", "Units left to claim.", levels, "stock")
         yield _gauge("seonchak_backlog_claims", "Claims that wait in the claim log.", levels, "backlog")
         yield _gauge(
             "seonchak_oldest_undrained_seconds", "Age of the oldest claim in the claim log.", levels, "oldest_age"
         )
+
+
+def _rooms(event_ids: list[int]) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily("seonchak_room_waiting", "People in line in the waiting room.", labels=["event"])
+    called = GaugeMetricFamily("seonchak_room_called", "People whose turn has come so far.", labels=["event"])
+    try:
+        rooms = hot_room_store().numbers(event_ids)
+    except RedisError:
+        rooms = {}
+    for event_id, numbers in rooms.items():
+        waiting.add_metric([str(event_id)], numbers.waiting)
+        called.add_metric([str(event_id)], numbers.serving)
+    yield waiting
+    yield called
 
 
 def _gauge(name: str, text: str, levels: Mapping[int, Level], field: str) -> Metric:

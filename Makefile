@@ -71,6 +71,10 @@ format: $(INSTALLED) ## Put the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+.PHONY: messages
+messages: $(INSTALLED) ## Collect the texts into locale/ and compile them; says which have no translation
+	DJANGO_SETTINGS_MODULE=tests.typing_settings $(BIN)/python -m config.messages
+
 .PHONY: lock
 lock: $(INSTALLED) ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra embedded --extra dev --universal --python-version 3.11 \

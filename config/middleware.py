@@ -1,5 +1,5 @@
-"""Middleware of every request: its line in the log, its patience with the database, what caches may keep, and the
-guard before the API.
+"""Middleware of every request: its line in the log, its patience with the database, what caches may keep, its language,
+and the guard before the API.
 """
 
 import re
@@ -11,10 +11,13 @@ from io import BytesIO
 import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from config.postgresql.connection import longest, patience
 from config.problems import of_api, problem
+from events.pages import languages
 
 log = structlog.get_logger("config.request")
 
@@ -89,6 +92,28 @@ class SharedMiddleware:
             del response.headers["Vary"]
             if vary:
                 response.headers["Vary"] = ", ".join(vary)
+        return response
+
+
+class LanguageMiddleware:
+    """Answers visitors in their language, and programs in English.
+
+    Django's own would have the API's `detail` hang on a header that the gate does not read. A page that says itself
+    which language it is in (the cacheable one) is left alone.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Serve in the language."""
+        if of_api(request):
+            return self.get_response(request)
+        with translation.override(languages.of_visitor(request)):
+            response = self.get_response(request)
+            if "Content-Language" not in response.headers:
+                response.headers["Content-Language"] = translation.get_language()
+                patch_vary_headers(response, ("Accept-Language", "Cookie"))
         return response
 
 

@@ -109,6 +109,7 @@ MIDDLEWARE = [
     "config.middleware.SharedMiddleware",
     "config.middleware.ApiGuardMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "config.middleware.LanguageMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -369,14 +370,22 @@ SIGN_IN_RATE_PER_ADDRESS = _rate("SIGN_IN_RATE_PER_ADDRESS", "60/m")
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # straight from the packages: nothing to collect beforehand
-LANGUAGE_CODE = "en"
+LANGUAGE_CODE = "en"  # of what is told to programs and operators' terminals; visitors have a language of their own
+LANGUAGES = [("ko", "한국어"), ("en", "English")]
+# For visitors whose browser asks for none of these.
+DEFAULT_LANGUAGE = env.str("DEFAULT_LANGUAGE", default="ko")
+if DEFAULT_LANGUAGE not in dict(LANGUAGES):
+    _stop(f"DEFAULT_LANGUAGE must be {' or '.join(dict(LANGUAGES))}, not {DEFAULT_LANGUAGE!r}")
+LOCALE_PATHS = [BASE_DIR / "locale"]
+LANGUAGE_COOKIE_AGE = 365 * 86400  # seconds
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
 USE_I18N = True
 
 SESSION_COOKIE_HTTPONLY = True
 SECURE_HTTPS = _flag("SECURE_HTTPS", default=False)  # behind TLS: secure cookies and HSTS
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = SECURE_HTTPS
 SECURE_HSTS_SECONDS = 31536000 if SECURE_HTTPS else 0
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE_HTTPS and TRUSTED_PROXIES else None
 X_FRAME_OPTIONS = "DENY"
@@ -386,7 +395,12 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
-UNFOLD = {"SITE_TITLE": "Seonchak", "SITE_HEADER": "Seonchak", "SITE_SYMBOL": "confirmation_number"}
+UNFOLD = {
+    "SITE_TITLE": "Seonchak",
+    "SITE_HEADER": "Seonchak",
+    "SITE_SYMBOL": "confirmation_number",
+    "SHOW_LANGUAGES": True,
+}
 
 # --- What we tell -----------------------------------------------------------------------------------------------------
 

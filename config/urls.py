@@ -2,6 +2,8 @@
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularSwaggerView
 
 from config import accounts, health, metrics, problems, schema, signin
@@ -26,6 +28,9 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/login", accounts.sign_in, name="login"),
     path("accounts/logout", accounts.sign_out, name="logout"),
+    # Without a token of the form, which a page that is the same for everyone cannot bear: a stranger's page could at
+    # worst change the language.
+    path("language", csrf_exempt(set_language), name="set_language"),
     path("", include("events.pages.urls")),
     path("", include("coupons.pages.urls")),
 ]

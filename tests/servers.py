@@ -28,6 +28,7 @@ def _start() -> None:
         SECRET_KEY="tests-only-" + "x" * 40,
         DJANGO_SETTINGS_MODULE="config.settings",
         LOG_LEVEL="WARNING",
+        DEFAULT_LANGUAGE="en",  # who asks for no language gets the one that the tests are written in
     )
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 

@@ -1,14 +1,18 @@
 """What is the visitor's own: their part of the page of a sale, the form to claim with, their claims and coupons."""
 
+import io
+
+import segno
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.cache import never_cache
+from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from coupons import selectors, services
+from coupons.errors import CouponNotFound
 from coupons.pages import visitor
 from events.errors import Refusal
 from events.pages.frame import page, refused
@@ -16,6 +20,7 @@ from events.pages.shown import find
 
 COUPONS_A_PAGE = 50
 KEY_LENGTH = 200
+KEPT_FOR = 3600  # seconds that the visitor's own browser keeps a picture: a code never changes
 
 
 @page
@@ -66,3 +71,16 @@ def coupons(request: HttpRequest) -> HttpResponse:
     """All coupons of the signed-in user, newest first."""
     pages = Paginator(selectors.coupons_of(request.user.pk), COUPONS_A_PAGE)  # type: ignore[arg-type]
     return render(request, "pages/coupons.html", {"page": pages.get_page(request.GET.get("page"))})
+
+
+@page
+@cache_control(private=True, max_age=KEPT_FOR)
+@require_safe
+@login_required
+def qr(request: HttpRequest, code: str) -> HttpResponse:
+    """The code of one of the user's coupons as a picture to scan. It needs a light ground: it brings its own."""
+    if not selectors.coupons_of(request.user.pk).filter(code=code).exists():  # type: ignore[arg-type]
+        raise CouponNotFound
+    drawn = io.BytesIO()
+    segno.make_qr(code).save(drawn, kind="svg", scale=4, border=4, light="#fff", dark="#000", omitsize=True)
+    return HttpResponse(drawn.getvalue(), content_type="image/svg+xml")

@@ -1,12 +1,15 @@
 """The visitor's own part of the page of a sale. The page itself is the same for everyone."""
 
 import secrets
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.urls import reverse
 from django.utils import timezone
+from rest_framework_simplejwt.tokens import AccessToken
 
 from coupons import selectors
 from coupons.errors import AlreadyClaimed
@@ -14,6 +17,8 @@ from coupons.selectors import ClaimView
 from events.errors import Closed, NotOpen, Paused, Refusal, SoldOut
 from events.models import Event, Phase
 from events.pages.shown import find, milliseconds, show
+
+TOKEN_LIFETIME = timedelta(minutes=5)  # of the page's token: it asks for the next while it is open
 
 
 def new_key() -> str:
@@ -39,9 +44,20 @@ def told(request: HttpRequest, slug: str) -> dict[str, Any]:
         "admin_url": reverse("admin:index") if user.is_staff else None,
         "csrf_token": get_token(request),
         "key": new_key(),
+        **_token(user),
+        "claim_id": str(claims[-1].id) if claims else None,
         "claim_url": newest,
         "may_claim": len(claims) < event.per_user_limit,
     }
+
+
+def _token(user: Any) -> dict[str, Any]:
+    """A token for the page to ask the API with, good for a short while; none where tokens are issued elsewhere."""
+    if not settings.SIMPLE_JWT["SIGNING_KEY"]:
+        return {"token": None, "token_ms": 0}
+    token = AccessToken.for_user(user)
+    token.set_exp(lifetime=TOKEN_LIFETIME)
+    return {"token": str(token), "token_ms": int(TOKEN_LIFETIME.total_seconds() * 1000)}
 
 
 def hindrance(event: Event, user_id: int) -> Refusal | None:

@@ -4,11 +4,13 @@ from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page, require_safe
 
 from events.models import Event
+from events.pages import languages
 from events.pages.frame import page
 from events.pages.shown import find, show
 
@@ -33,9 +35,18 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_safe
 @conditional_page
 @cache_control(public=True, max_age=KEPT_FOR)
-def event(request: HttpRequest, slug: str) -> HttpResponse:  # noqa: ARG001
+def event(request: HttpRequest, slug: str) -> HttpResponse:
     """One sale, as everyone sees it: a cache can give it to all of a rush. The visitor's part comes by its script.
 
-    It is written without the request, and so can tell nobody anything of another.
+    It is written without the visitor, and so can tell nobody anything of another: of the request only the language is
+    looked at, which the address names, or else the browser. A choice that a cookie bears is in our links and in the
+    script (ADR 0010).
     """
-    return HttpResponse(render_to_string("pages/event.html", {"shown": show(find(slug))}))
+    by_url = languages.of_url(request)
+    language = by_url or languages.of_browser(request)
+    with translation.override(language):
+        response = HttpResponse(render_to_string("pages/event.html", {"shown": show(find(slug)), "by_url": by_url}))
+    response.headers["Content-Language"] = language
+    if by_url is None:
+        patch_vary_headers(response, ("Accept-Language",))
+    return response

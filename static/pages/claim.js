@@ -1,4 +1,6 @@
-// The page of a claim: looks again until it is decided, and copies the code.
+// The page of a claim: looks again until it is decided.
+
+import { offerCopy } from "./copy.js";
 
 const FIRST = 500; // ms
 const SLOWEST = 5000;
@@ -29,15 +31,4 @@ function again(wait) {
   setTimeout(() => look(wait), wait * (0.75 + Math.random() / 2));
 }
 
-function offerCopy() {
-  const button = document.querySelector("[data-copy]");
-  if (!button || !navigator.clipboard) return; // without it the code is selected by one click
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent.trim());
-    document.querySelector("[data-copied]").textContent = "Copied.";
-  });
-}
-
 if (document.getElementById("claim").dataset.status === "pending") again(FIRST);
-else offerCopy();

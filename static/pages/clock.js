@@ -15,11 +15,11 @@ export function serverNow() {
   return performance.now() + offset;
 }
 
-/** A span in milliseconds as text: "2 d 03:04:05". */
-export function spell(milliseconds) {
+/** A span in milliseconds as text: "2 d 03:04:05", the days written as in `days` ("{n} d"). */
+export function spell(milliseconds, days) {
   const seconds = Math.max(0, Math.ceil(milliseconds / 1000));
   const two = (number) => String(number).padStart(2, "0");
-  const days = Math.floor(seconds / 86400);
+  const whole = Math.floor(seconds / 86400);
   const clock = [Math.floor((seconds % 86400) / 3600), Math.floor((seconds % 3600) / 60), seconds % 60].map(two).join(":");
-  return days ? `${days} d ${clock}` : clock;
+  return whole ? `${days.replace("{n}", whole)} ${clock}` : clock;
 }

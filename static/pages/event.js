@@ -1,22 +1,36 @@
-// The page of a sale: counts down by the server's clock, and keeps stock and phase fresh.
-// What the page shows for each phase is in the page; this only chooses.
+// The page of a sale: from the countdown to the coupon. What it shows at each stage is in the page; this finds out
+// which stage it is: that of the sale, or the visitor's own on the way from the line to the coupon.
 
-import { learn, serverNow, spell } from "./clock.js";
-import { meet } from "./visitor.js";
+import { Refused } from "./api.js";
+import { claim as ask, follow } from "./claiming.js";
+import { learn, serverNow } from "./clock.js";
+import { offerCopy } from "./copy.js";
+import { Live } from "./live.js";
+import { Room } from "./room.js";
+import { choose, countDown, put, showPass, showPlace, showStage, showStock } from "./stage.js";
+import { spellNumber } from "./times.js";
+import { showTrouble, tryAgain, well } from "./trouble.js";
+import { bearer, meet } from "./visitor.js";
 
 const EVERY = 1000; // ms between two looks, and up to as much again by chance, so that visitors do not ask in step
-const SLOWEST = 15000;
+const WITH_FRAMES = 30000; // the same while frames tell of changes
+const TOLD = { sold_out: "sold_out", closed: "closed", paused: "paused", not_open: "scheduled" }; // phase, by refusal
 
 const sale = document.getElementById("sale");
-const countdown = sale.querySelector("[data-countdown]");
-const trouble = sale.querySelector("[data-trouble]");
-const form = sale.querySelector("[data-claim]");
-const button = form.querySelector("button");
+const claims = `${sale.dataset.api}/claims`;
 const opensAt = { value: Number(sale.dataset.opensAt) };
 const closesAt = { value: Number(sale.dataset.closesAt) };
+
 let told = sale.dataset.phase; // the phase as the server last said it
-let failures = 0;
-let submitted = false;
+let me = null;
+let own = ""; // "claiming" and "refused" are the visitor's own stages whatever else is known
+let claim = null;
+let lookAtClaim = null;
+let first = 0; // how many were ahead in line when the visitor came
+let passFrom = 0; // when the pass was first seen, by the server's clock
+
+const room = sale.dataset.waitingRoom ? new Room(`${sale.dataset.api}/queue`, placed) : null;
+const live = new Live(sale.dataset.live, { take: frame, token: bearer });
 
 function phase() {
   const now = serverNow();
@@ -25,68 +39,186 @@ function phase() {
   return told;
 }
 
+function stage() {
+  if (own) return own;
+  if (claim) return claim.status;
+  const current = phase();
+  if (!room?.ticket || current === "sold_out" || current === "closed") return current;
+  return room.ticket.status === "admitted" ? "turn" : "waiting";
+}
+
 function show() {
   const current = phase();
-  if (sale.dataset.phase !== current) {
-    sale.dataset.phase = current;
-    for (const part of sale.querySelectorAll("[data-when]")) {
-      part.hidden = !part.dataset.when.split(" ").includes(current);
-    }
+  const shown = stage();
+  sale.dataset.phase = current;
+  showStage(shown);
+  const left = { scheduled: opensAt.value, open: closesAt.value }[current] - serverNow();
+  // Until the end it is counted only when that is near: before, it would only hurry people. `left` has no end until the
+  // server has told the time.
+  countDown("scheduled", current === "scheduled" && Number.isFinite(left) ? left : null);
+  countDown("open", current === "open" && left < 3600_000 ? left : null);
+  for (const button of sale.querySelectorAll("[data-claim] button, [data-claim-now]")) button.disabled = current !== "open";
+  for (const note of sale.querySelectorAll("[data-paused]")) note.hidden = current !== "paused";
+  for (const more of sale.querySelectorAll("[data-again]")) more.hidden = !me?.may_claim || current !== "open";
+  if (shown === "turn") {
+    const until = Date.parse(room.ticket.pass_expires_at);
+    passFrom ||= serverNow();
+    showPass(until, passFrom);
   }
-  button.disabled = submitted || current !== "open";
-
-  const until = { scheduled: opensAt.value, open: closesAt.value }[current];
-  // Until the end it is counted only when that is near: before, it would only hurry people.
-  const left = until - serverNow(); // without end until the server has told the time
-  const counted = Number.isFinite(left) && (current === "scheduled" || left < 3600_000);
-  countdown.hidden = !counted;
-  if (counted) {
-    const text = (current === "open" ? "Ends in " : "") + spell(left);
-    if (countdown.textContent !== text) countdown.textContent = text;
-    countdown.classList.toggle("quiet", current === "open");
-  }
+  showTrouble();
 }
+
+// --- What the server tells ---------------------------------------------------------------------------------------------
 
 function take(state) {
   learn(state.server_time);
   told = state.phase;
   opensAt.value = Date.parse(state.opens_at);
   closesAt.value = Date.parse(state.closes_at);
-  if (state.remaining !== null) {
-    sale.querySelector("[data-remaining]").textContent = state.remaining.toLocaleString("en");
-    const bar = sale.querySelector("[data-bar]");
-    bar.max = state.quantity;
-    bar.value = state.remaining;
-  }
+  showStock(state);
 }
 
-async function look() {
+function frame({ type, ...rest }) {
+  if (type === "state") take(rest);
+  else if (type === "ticket" && room && !claim) room.take(rest);
+  else if (type === "claim") lookAtClaim?.();
+  show();
+}
+
+async function look(failures = 0) {
+  let wait = live.isUp ? WITH_FRAMES : EVERY;
   if (!document.hidden) {
     try {
       const response = await fetch(sale.dataset.state, { signal: AbortSignal.timeout(5000) });
       if (!response.ok) throw new Error(response.statusText);
       take(await response.json());
-      failures = 0;
-    } catch {
-      failures += 1;
+      well("state");
+    } catch (error) {
+      tryAgain("state", error, failures, () => look(failures + 1), { quietly: failures === 0 });
+      return;
     }
-    trouble.hidden = failures < 2;
+    if (!live.isUp && phase() === "closed") wait = WITH_FRAMES;
   }
-  const wait = Math.min(SLOWEST, EVERY * 2 ** Math.min(failures, 4)) * (1 + Math.random());
-  if (phase() !== "closed") setTimeout(look, wait);
+  setTimeout(look, wait * (1 + Math.random()));
 }
 
-form.addEventListener("submit", () => {
-  submitted = true;
-  setTimeout(show); // after the form has gone: a disabled button would not be sent with it
+// --- The visitor's own way ---------------------------------------------------------------------------------------------
+
+function known(visitor) {
+  me = visitor;
+  show();
+  if (!me.token) return;
+  live.signIn();
+  if (me.claim_id && !claim) watch({ id: me.claim_id, status: "pending" });
+  else if (room && !room.ticket && !claim) room.resume();
+}
+
+function placed(ticket, why) {
+  if (ticket?.status === "waiting") {
+    passFrom = 0;
+    first = Math.max(first, ticket.ahead ?? 0);
+    showPlace(ticket, first);
+  }
+  if (!ticket) {
+    [first, passFrom] = [0, 0];
+    if (why in TOLD) told = TOLD[why];
+    else if (why !== "left" && !claim && own !== "claiming") refuse(why);
+  }
+  show();
+}
+
+function refuse(why) {
+  own = "refused";
+  const codes = [...sale.querySelectorAll("[data-code]")].map((one) => one.dataset.code);
+  choose("data-code", codes.includes(why) ? why : "other");
+}
+
+async function claimNow() {
+  own = "claiming";
+  show();
+  try {
+    watch(await ask(claims, me.key));
+    own = "";
+  } catch (error) {
+    const why = error instanceof Refused ? error.code : "other";
+    own = "";
+    if (why in TOLD) told = TOLD[why];
+    else refuse(why);
+  }
+  well("claim");
+  show();
+}
+
+function watch(made) {
+  room?.stop(); // the turn is used
+  if (room) room.ticket = null;
+  claim = made;
+  put("data-sequence", made.sequence ? spellNumber(made.sequence) : "…");
+  put("data-claim-id", made.id);
+  if (made.status === "pending") {
+    lookAtClaim = follow(`${claims}/${made.id}`, decided);
+    if (!made.sequence) lookAtClaim();
+  } else decided(made);
+}
+
+function decided(found) {
+  lookAtClaim = null;
+  claim = found;
+  put("data-sequence", spellNumber(found.sequence));
+  if (found.status === "issued") {
+    document.getElementById("code").textContent = found.coupon.code;
+    const picture = sale.querySelector("[data-qr]");
+    picture.src = picture.dataset.qr.replace("CODE", found.coupon.code);
+  } else choose("data-reason", found.reason);
+  meet(sale.dataset.me, known); // for the next key, and whether there may be another
+  show();
+}
+
+function more() {
+  own = "";
+  claim = null;
+  show();
+  if (room) room.resume();
+}
+
+// --- Buttons -----------------------------------------------------------------------------------------------------------
+
+/** Have a button do something, or a form where the visitor can ask the API; otherwise the form goes its own way. */
+function on(name, event, action) {
+  for (const one of sale.querySelectorAll(`[${name}]`)) {
+    one.addEventListener(event, (happened) => {
+      if (!me?.token) return;
+      happened.preventDefault();
+      action(one);
+    });
+  }
+}
+
+on("data-claim", "submit", claimNow);
+on("data-claim-now", "click", claimNow);
+on("data-join", "submit", () => room.join());
+on("data-leave", "click", (button) => { if (confirm(button.dataset.sure)) room.leave(); });
+on("data-more", "click", more);
+
+addEventListener("visibilitychange", () => {
+  if (!document.hidden && room?.ticket) room.resume(); // timers of a tab in the background are slow
 });
 addEventListener("pageshow", (event) => {
-  submitted = false;
-  show();
-  if (event.persisted) meet(sale.dataset.me, show); // who comes back has claimed meanwhile, or signed out
+  if (event.persisted) meet(sale.dataset.me, known); // who comes back has claimed meanwhile, or signed out
 });
 
+// --- From here ---------------------------------------------------------------------------------------------------------
+
+/** The language that the visitor chose, where this page was asked for in none. */
+function chosen() {
+  const cookie = /(?:^|; )django_language=(\w+)/.exec(document.cookie);
+  return sale.dataset.byUrl ? null : cookie?.[1];
+}
+
+if (chosen() && chosen() !== document.documentElement.lang) location.replace(`?lang=${chosen()}`);
+offerCopy(sale);
 show();
-meet(sale.dataset.me, show);
+meet(sale.dataset.me, known);
 setInterval(show, 200);
+live.connect();
 setTimeout(look, EVERY * Math.random());

@@ -6,20 +6,42 @@ import { learn } from "./clock.js";
 
 const FIRST = 1000; // ms
 const SLOWEST = 15000;
+const EARLY = 30000; // ms that a token is renewed before its end
 
-/** Ask who looks, show their part of the page, then call `known` with what was told. */
-export async function meet(address, known, failures = 0) {
+let address;
+let token = null;
+let goodUntil = 0; // by performance.now()
+let renewal = null;
+
+/** Ask who looks, show their part of the page, then call `known` with what was told. Again and again until it is told. */
+export async function meet(from, known, failures = 0) {
+  address = from;
   try {
-    const response = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(5000) });
-    if (!response.ok) throw new Error(response.statusText);
-    const me = await response.json();
-    learn(me.server_time);
-    show(me);
-    known(me);
+    known(await look());
   } catch {
     const wait = Math.min(SLOWEST, FIRST * 2 ** Math.min(failures, 4)) * (1 + Math.random());
-    setTimeout(() => meet(address, known, failures + 1), wait);
+    setTimeout(() => meet(from, known, failures + 1), wait);
   }
+}
+
+/** A token to ask the API with, a new one where it is due or `anew`; null for who is not signed in. */
+export async function bearer(anew = false) {
+  if (token !== null && (anew || performance.now() > goodUntil - EARLY)) {
+    renewal ??= look().finally(() => { renewal = null; });
+    await renewal;
+  }
+  return token;
+}
+
+async function look() {
+  const response = await fetch(address, { cache: "no-store", signal: AbortSignal.timeout(5000) });
+  if (!response.ok) throw new Error(response.statusText);
+  const me = await response.json();
+  learn(me.server_time);
+  token = me.token ?? null;
+  goodUntil = performance.now() + (me.token_ms ?? 0);
+  show(me);
+  return me;
 }
 
 function show(me) {
@@ -32,14 +54,14 @@ function show(me) {
   if (me.admin_url) document.querySelector("[data-admin]").href = me.admin_url;
   if (me.claim_url) document.querySelector("[data-mine]").href = me.claim_url;
   for (const field of document.querySelectorAll("[name=csrfmiddlewaretoken]")) field.value = me.csrf_token;
-  document.querySelector("[name=key]").value = me.key;
+  for (const field of document.querySelectorAll("[name=key]")) field.value = me.key;
 }
 
 function kindsOf(me) {
   if (me.name === null) return new Set(["guest"]);
   const kinds = new Set(["member"]);
   if (me.admin_url) kinds.add("staff");
-  kinds.add(me.claim_url ? "holder" : "claimless");
+  if (me.claim_url && !me.token) kinds.add("linked"); // the page of the claim shows what this one cannot ask for
   if (me.may_claim) kinds.add("claimer");
   return kinds;
 }

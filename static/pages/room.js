@@ -1,0 +1,74 @@
+// The waiting room: get in line, ask for one's place as often as the server says, leave.
+
+import { call, Refused } from "./api.js";
+import { tryAgain, well } from "./trouble.js";
+
+const WHO = "room";
+const ENDED = { not_found: "turn_over", sold_out: "sold_out", closed: "closed" };
+
+export class Room {
+  /** `changed` is called with the ticket; or with null and why it is gone: "turn_over", "sold_out", "closed", "left". */
+  constructor(address, changed) {
+    this.address = address;
+    this.changed = changed;
+    this.ticket = null;
+  }
+
+  /** Get in line, or find one's place again: who is in it already keeps it. */
+  join() {
+    return this.ask("POST");
+  }
+
+  /** See whether the visitor is in line, from another visit or another tab. */
+  resume() {
+    return this.ask("GET");
+  }
+
+  /** Give the place up. */
+  async leave() {
+    this.stop();
+    try {
+      await call("DELETE", this.address);
+      this.end("left");
+    } catch (error) {
+      tryAgain(WHO, error, 0, () => this.leave());
+    }
+  }
+
+  /** Ask no more: the turn was used. */
+  stop() {
+    clearTimeout(this.timer);
+    well(WHO);
+  }
+
+  /** A newer ticket, whichever way it came. */
+  take(ticket) {
+    this.stop();
+    const before = this.ticket;
+    // Who waits never falls back: an answer that was overtaken by a newer one tells nothing.
+    const known = before?.number === ticket.number && before.status === ticket.status ? before.ahead : null;
+    if (known !== null && ticket.ahead !== null) ticket.ahead = Math.min(known, ticket.ahead);
+    this.ticket = ticket;
+    this.timer = setTimeout(() => this.ask("GET"), ticket.poll_after_ms);
+    this.changed(ticket);
+  }
+
+  async ask(method, failures = 0) {
+    clearTimeout(this.timer);
+    try {
+      this.take(await call(method, this.address));
+    } catch (error) {
+      const why = error instanceof Refused && ENDED[error.code];
+      if (why) this.end(why);
+      else if (error instanceof Refused && !error.passes) this.end(error.code);
+      else tryAgain(WHO, error, failures, () => this.ask(method, failures + 1));
+    }
+  }
+
+  end(why) {
+    this.stop();
+    const had = this.ticket !== null;
+    this.ticket = null;
+    if (had || why !== "turn_over") this.changed(null, why);
+  }
+}

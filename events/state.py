@@ -48,12 +48,18 @@ def state(event_id: int, *, if_none_match: str | None = None) -> Answer:
 
 def state_of(event: KnownEvent, *, if_none_match: str | None = None) -> Answer:
     """`state` of an event that is known."""
-    document = _documents.get(event.id)
-    if document is None or document.event is not event or document.good_until <= time.monotonic():
-        document = _documents[event.id] = _write(event)
+    document = document_of(event)
     if if_none_match and _has_it(if_none_match, document):
         return Answer(304, headers=document.answer.headers)
     return document.answer
+
+
+def document_of(event: KnownEvent) -> Document:
+    """Where it stands, as it was written within the last `LIVES` seconds."""
+    document = _documents.get(event.id)
+    if document is None or document.event is not event or document.good_until <= time.monotonic():
+        document = _documents[event.id] = _write(event)
+    return document
 
 
 def _write(event: KnownEvent) -> Document:

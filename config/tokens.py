@@ -87,13 +87,17 @@ class TokenVerifier:
 
     def caller(self, token: str) -> Caller:
         """Whose token it is; `jwt.InvalidTokenError` says what is wrong with it, `Unavailable` that nobody can tell."""
+        return self.known(token).caller
+
+    def known(self, token: str) -> Known:
+        """What it says; raises as `caller` does."""
         known = self._known.get(token)
         if known is None or known.key is not self._key_of(known.kid):
             known = self._verify(token)
             self._remember(token, known)
         if known.expires_at <= time.time():
             raise jwt.ExpiredSignatureError("The token has expired")
-        return known.caller
+        return known
 
     def _verify(self, token: str) -> Known:
         if len(token) > self.LONGEST or not token.isascii():
@@ -236,10 +240,13 @@ def caller_of(authorization: str | None) -> Caller | None:
     if authorization is None:
         return None
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer":
-        return None
+    return known_of(token.strip()).caller if scheme.lower() == "bearer" else None
+
+
+def known_of(token: str) -> Known:
+    """What an access token says; `Unauthenticated` for a bad one."""
     try:
-        return verifier.caller(token.strip())
+        return verifier.known(token)
     except jwt.ExpiredSignatureError as error:
         raise Unauthenticated("The token has expired: refresh it, or sign in again.") from error
     except jwt.InvalidTokenError as error:

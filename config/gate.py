@@ -26,14 +26,18 @@ from config.metrics import gate_requests
 from config.middleware import REQUEST_ID
 from config.postgresql.connection import patience
 from config.problems import of_error, unforeseen
+from config.sockets import Sockets
 from config.tokens import Unauthenticated, caller_of
 from coupons.gate import CouponEndpoints
+from coupons.live import ClaimPart
 from events.answers import Answer
 from events.catalogue import catalogue
 from events.errors import Unavailable
 from events.gate import EventEndpoints, Events, Route, Threads
+from events.live import EventFeed
 from events.tokens import LAST_LANE
 from events.waiting_room.gate import QueueEndpoints
+from notifications.gate import OwnFeed
 
 log = structlog.get_logger(__name__)
 
@@ -99,8 +103,11 @@ class Gate:
         database = Pool("gate-database", threads=settings.GATE_DATABASE_THREADS, waiting=WAITING, wrap=_with_database)
         threads = Threads(redis.run, database.run)
         events = Events(threads)
-        for endpoints in (EventEndpoints(events), QueueEndpoints(events, threads), CouponEndpoints(events, threads)):
+        coupons = CouponEndpoints(events, threads)
+        for endpoints in (EventEndpoints(events), QueueEndpoints(events, threads), coupons):
             self._add(endpoints.routes())
+        feed = EventFeed(events, [ClaimPart(coupons, threads)])
+        self._sockets = Sockets(events=feed, me=OwnFeed(), is_ours=self._is_our_host)
 
     def _add(self, routes: Iterable[Route]) -> None:
         for route in routes:
@@ -116,9 +123,23 @@ class Gate:
                 request = Request(scope, *found)
                 if request.is_plain() and self._is_our_host(request.headers.get(b"host", b"")):
                     return await self._serve(request, receive, send)
+        elif scope["type"] == "websocket":
+            return await self._sockets(scope, receive, send)
         elif scope["type"] == "lifespan":
-            return await _live(receive, send)
+            return await self._live(receive, send)
         return await self._otherwise(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The lifespan protocol: before the first request the events are known, and there is nothing to end."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await asyncio.to_thread(_know_the_events)
+                self._sockets.end_before_stop()
+                collector.spare()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
 
     def _find(self, method: str, path: str) -> tuple[Route, int, str] | None:
         if not path.startswith(PREFIX):
@@ -247,18 +268,6 @@ def _is_object(body: bytes) -> bool:
         return isinstance(orjson.loads(body), dict)
     except orjson.JSONDecodeError:
         return False
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """The lifespan protocol: before the first request the events are known, and there is nothing to end."""
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.startup":
-            await asyncio.to_thread(_know_the_events)
-            collector.spare()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
 
 
 def _know_the_events() -> None:

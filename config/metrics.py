@@ -14,7 +14,7 @@ from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Metric, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -29,6 +29,7 @@ from events.stock import Level
 from events.waiting_room.store import hot_room_store
 
 GATE_REQUESTS = Counter("seonchak_gate_requests_total", "Requests that the gate answered.", ["route", "status"])
+SOCKETS = Gauge("seonchak_sockets", "WebSockets that are open.", multiprocess_mode="livesum")
 
 
 @cache

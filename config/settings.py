@@ -276,6 +276,19 @@ GATE_DJANGO_THREADS = int(_number("GATE_DJANGO_THREADS", 16, 1, 1000))
 # Threads that wait for PostgreSQL, for events unheard of, old claims, and sales that go on without Redis.
 GATE_DATABASE_THREADS = int(_number("GATE_DATABASE_THREADS", 4, 1, 500))
 
+# --- WebSockets (docs/live.md) ----------------------------------------------------------------------------------------
+
+# Pages of these origins may connect, beside our own: `https://shop.example.com`.
+LIVE_ORIGINS: list[str] = env.list("LIVE_ORIGINS", default=[])
+# Of a process. Fewer than its connections (SERVER_CONNECTIONS): those who watch leave some to those who claim.
+LIVE_SOCKETS = int(_number("LIVE_SOCKETS", 10_000, 1, 1_000_000))
+LIVE_SOCKETS_PER_USER = int(_number("LIVE_SOCKETS_PER_USER", 8, 1, 1000))  # in a process
+LIVE_MESSAGE_LIMIT = 10 * 1024  # bytes of a client's message; the longest is a token
+# Seconds in which a client must say who it is, where it has to. In which it must take what it is sent. Between pings.
+LIVE_AUTH_TIMEOUT = _number("LIVE_AUTH_TIMEOUT", 5, 0.1, 60)
+LIVE_SEND_TIMEOUT = _number("LIVE_SEND_TIMEOUT", 10, 0.1, 300)
+LIVE_PING = _number("LIVE_PING", 25, 0.1, 50)
+
 # --- The servers (config.serve) ---------------------------------------------------------------------------------------
 
 # Processes on this machine: of the gate one a core that Redis leaves, of web as many as the admin and the pages need.

@@ -4,14 +4,13 @@ Best effort by its nature: who is not connected hears nothing. What must not be 
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import orjson
 from django_redis import get_redis_connection
 
-CHANNEL = "sc:live"
+from notifications.sockets import Frame
 
-Frame = dict[str, Any]  # what a client is sent, with a "type"
+CHANNEL = "sc:live"
 
 
 def publish(frames: Iterable[tuple[int, Frame]]) -> None:

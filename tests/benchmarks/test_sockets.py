@@ -1,0 +1,81 @@
+"""One frame of an event's state to ten thousand sockets: when the last has it, and what each costs.
+
+The server has one core, those who look on share the other with Redis. A frame's CPU is what the server uses in a while
+with one less what it uses in as long a while without; the sockets' memory is what it grows by when they come.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from config.serve import ALLOCATOR
+from coupons.stock.store import StockStore
+from events.models import Event
+from tests.benchmarks.conftest import ROOT, Spawn
+from tests.benchmarks.lanes import GATE, cpu_seconds, start, two_cores
+from tests.benchmarks.load import need_files
+from tests.benchmarks.watching import Crowd
+
+pytestmark = pytest.mark.benchmark
+
+SOCKETS = 10_000
+FRAMES = 7
+WHILE = 2.5  # seconds
+FOLDER = ROOT / "docs" / "performance"
+
+
+@pytest.fixture
+def redis(store: StockStore) -> Iterator[int]:
+    """The process of Redis, on the core of those who look on."""
+    process = int(store.client.info("server")["process_id"])
+    with two_cores(process):
+        yield process
+
+
+def test_sockets(sale: Callable[..., Event], redis: int, spawn: Spawn, report: Callable[..., None]) -> None:
+    need_files(SOCKETS + 500)
+    event = sale(quantity=100_000)
+    server = start(GATE, spawn, redis=redis, _RJEM_MALLOC_CONF=ALLOCATOR, LIVE_PING="50", SERVER_CONNECTIONS="12000")
+    path = f"/ws/events/{event.id}"
+    Crowd(server.port, path, 100).leave()  # what is made once is made now
+    empty, began = server.memory(), time.perf_counter()
+    crowd = Crowd(server.port, path, SOCKETS)
+    connecting = time.perf_counter() - began
+    assert crowd.is_left_alone(WHILE)
+    full = server.memory()
+    idle = _cpu_of(server.process.pid, lambda: crowd.is_left_alone(WHILE))
+    last, cpu = [], []
+    for number in range(1, FRAMES + 1):
+        Event.objects.filter(pk=event.id).update(quantity=100_000 + number)
+        moments: list[float] = []
+
+        def a_while(moments: list[float] = moments) -> None:
+            until = time.perf_counter() + WHILE
+            moments += crowd.await_frame()
+            assert crowd.is_left_alone(max(0, until - time.perf_counter())), "one frame is all"
+
+        cpu.append(_cpu_of(server.process.pid, a_while) - idle)
+        last.append(max(moments) - min(moments))
+    after = server.memory()
+    crowd.leave()
+    figures = {
+        "sockets": SOCKETS,
+        "connected in, s": round(connecting, 2),
+        "the last after the first, s": round(statistics.median(last), 3),
+        "the last after the first, s, worst": round(max(last), 3),
+        "CPU a socket, µs": round(statistics.median(cpu) / SOCKETS * 1e6, 1),
+        "memory a socket, KiB": round((full - empty) * 1024 / SOCKETS, 1),
+        "memory a socket after the frames, KiB": round((after - empty) * 1024 / SOCKETS, 1),
+        "idle, share of a core": round(idle / WHILE, 4),
+    }
+    (FOLDER / "sockets.json").write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    report(figures)
+
+
+def _cpu_of(process: int, act: Callable[[], object]) -> float:
+    used = cpu_seconds(process)
+    act()
+    return cpu_seconds(process) - used

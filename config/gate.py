@@ -37,6 +37,7 @@ from events.gate import EventEndpoints, Events, Route, Threads
 from events.live import EventFeed
 from events.tokens import LAST_LANE
 from events.waiting_room.gate import QueueEndpoints
+from events.waiting_room.live import TicketPart
 from notifications.gate import OwnFeed
 
 log = structlog.get_logger(__name__)
@@ -104,9 +105,10 @@ class Gate:
         threads = Threads(redis.run, database.run)
         events = Events(threads)
         coupons = CouponEndpoints(events, threads)
-        for endpoints in (EventEndpoints(events), QueueEndpoints(events, threads), coupons):
+        queue = QueueEndpoints(events, threads)
+        for endpoints in (EventEndpoints(events), queue, coupons):
             self._add(endpoints.routes())
-        feed = EventFeed(events, [ClaimPart(coupons, threads)])
+        feed = EventFeed(events, [TicketPart(queue), ClaimPart(coupons, threads)])
         self._sockets = Sockets(events=feed, me=OwnFeed(), is_ours=self._is_our_host)
 
     def _add(self, routes: Iterable[Route]) -> None:

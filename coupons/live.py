@@ -18,6 +18,7 @@ from events.answers import dumps
 from events.catalogue import KnownEvent
 from events.gate import Threads
 from events.grouping import Grouped
+from events.tokens import LAST_LANE
 from notifications.models import Notification
 from notifications.sockets import Frame
 
@@ -31,6 +32,7 @@ class Question:
     event_id: int
     argument: str
     user_id: int
+    lane: int = LAST_LANE
 
     def header(self, name: str) -> None:
         """None."""

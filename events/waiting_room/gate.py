@@ -35,11 +35,11 @@ class QueueEndpoints:
 
     async def join(self, call: Call) -> Answer:
         """Take a place."""
-        return await self._visit(call, "join")
+        return (await self._visit(call, "join")).as_answer()
 
     async def ask(self, call: Call) -> Answer:
         """Where the caller stands."""
-        return await self._visit(call, "ask")
+        return (await self._visit(call, "ask")).as_answer()
 
     async def leave(self, call: Call) -> Answer:
         """Give the place up."""
@@ -50,14 +50,16 @@ class QueueEndpoints:
             await self._ask_redis(event, Visit("leave", call.user_id, call.lane))
         return LEFT
 
-    async def _visit(self, call: Call, act: Literal["join", "ask"]) -> Answer:
-        event = await self._event(call)
+    async def ticket_of(self, event: KnownEvent, user_id: int, lane: int, act: Literal["join", "ask"]) -> TicketView:
+        """A user's ticket, after the visit. Raises the `Refusal` that says no."""
         if event.sells_from_database:
-            ask = partial(past_redis.visit, event, call.user_id, joins=act == "join")
+            ask = partial(past_redis.visit, event, user_id, joins=act == "join")
             view: TicketView = await self._threads.database(ask)
-        else:
-            view = service.answer(event, *await self._ask_redis(event, Visit(act, call.user_id, call.lane)))
-        return view.as_answer()
+            return view
+        return service.answer(event, *await self._ask_redis(event, Visit(act, user_id, lane)))
+
+    async def _visit(self, call: Call, act: Literal["join", "ask"]) -> TicketView:
+        return await self.ticket_of(await self._event(call), call.user_id, call.lane, act)
 
     async def _event(self, call: Call) -> KnownEvent:
         return service.with_room(catalogue.at_hand(call.event_id) or await self._events.known(call.event_id))

@@ -50,6 +50,10 @@ test: $(INSTALLED) ## Run all tests, on embedded servers of their own
 test-faults: $(INSTALLED) ## Break every server and process under a sale, and have the checker judge (SEED=1 ROUNDS=2 LANE=web)
 	$(BIN)/pytest tests/faults -m faults --seed $(SEED) --rounds $(ROUNDS) --lane $(LANE) $(ARGS)
 
+.PHONY: test-browser
+test-browser: $(INSTALLED) ## Drive a real browser through the pages (needs a Chromium; screenshots in .seonchak/screenshots)
+	$(BIN)/pytest tests/browser -m browser $(ARGS)
+
 .PHONY: bench
 bench: $(INSTALLED) ## Measure: ratios in one run, never asserted in the tests
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)

@@ -1,0 +1,50 @@
+"""From the countdown to the coupon, as people do it."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from coupons.models import Coupon
+from events.models import Event
+from tests.browser.conftest import PHONE, Visit
+
+pytestmark = pytest.mark.browser
+Sale = Callable[..., Event]
+
+
+def test_two_people_go_from_the_countdown_to_the_coupon(visit: Visit, sale: Sale) -> None:
+    event = sale(quantity=5, opens_at=timezone.now() + timedelta(seconds=12))
+    people = [visit(), visit(viewport=PHONE, locale="ko-KR")]
+    for one in people:
+        one.sign_in(f"/events/{event.slug}")
+        one.stage("scheduled")
+        assert one.page.locator("[data-countdown=scheduled]:visible").count() == 1
+    people[1].picture("countdown")
+    for one in people:
+        one.stage("open")
+    for one in people:
+        one.page.click("[data-claim] button")
+    codes = []
+    for one in people:
+        one.stage("issued")
+        codes.append(one.page.locator("#code").inner_text())
+    assert sorted(codes) == sorted(Coupon.objects.values_list("code", flat=True))
+    people[0].open("/coupons")
+    assert codes[0] in people[0].page.inner_text("main")
+
+
+def test_without_scripts_one_can_claim(visit: Visit, sale: Sale) -> None:
+    event = sale(quantity=5)
+    one = visit(java_script_enabled=False)
+    one.sign_in(f"/events/{event.slug}")
+    one.page.click("a.big:visible")
+    one.page.click("main form button:visible")
+    code = one.page.locator(".code")
+    for _ in range(20):
+        if code.count():
+            break
+        one.page.wait_for_timeout(500)  # without scripts, a person reloads
+        one.page.reload()
+    assert code.first.inner_text() == Coupon.objects.get().code

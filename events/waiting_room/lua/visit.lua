@@ -79,7 +79,7 @@ end
 local stock, status, opens, closes = tonumber(state[1]), state[2], tonumber(state[3]), tonumber(state[4])
 local is_over = status == 'closed' or now_ms >= closes
 local is_paused = status == 'paused'
-local is_open = not is_over and not is_paused and now_ms >= opens
+local is_open = not is_paused and now_ms >= opens
 local is_sold_out = is_open and stock < 1
 
 local room = redis.call('HMGET', room_key,
@@ -89,6 +89,12 @@ local tokens, moved = tonumber(room[3] or 1), tonumber(room[4] or now_ms)
 local observed, counted_from, counted = tonumber(room[5] or 0), tonumber(room[6] or now_ms), tonumber(room[7] or 0)
 local paused = tonumber(room[8] or 0)
 local has_opened = room[9] == '1' or now_ms >= opens  -- once and for all, though the opening be put off
+
+if is_over then  -- for good: keys that are written to now would outlive the event
+  local reply = {now_ms, serving, 0, 0}
+  for i = 1, n do reply[4 + i] = {ARGV[3 + 3 * i] == 'leave' and LEFT or CLOSED} end
+  return reply
+end
 
 local users, left_lately = {}, {}
 for i = 1, n do
@@ -208,10 +214,10 @@ local function call_next()
   end
 end
 
-local function move_on()
+-- Whose time is over goes first: they may join again in this very call. While the sale is paused nobody's time runs.
+local function let_time_pass()
   if is_paused then
     if paused == 0 then paused = now_ms end
-    moved, counted_from, counted = now_ms, now_ms, 0
     return
   end
   if paused > 0 then
@@ -219,6 +225,9 @@ local function move_on()
     paused = 0
   end
   clear_away()
+end
+
+local function move_on()
   if not is_open or is_sold_out then
     moved, counted_from, counted = now_ms, now_ms, 0
     return
@@ -295,14 +304,13 @@ end
 -- Writes ---------------------------------------------------------------------------------------------------------------
 
 local reply = {0, 0, 0, 0}
+let_time_pass()
 for i = 1, n do
   local act, user, lane = ARGV[3 + 3 * i], users[i], tonumber(ARGV[5 + 3 * i])
   if act == 'leave' then
     leave(user)
     redis.call('SET', KEYS[9 + i], 1, 'PX', AWAY_MS)
     reply[4 + i] = {LEFT}
-  elseif is_over then
-    reply[4 + i] = {CLOSED}
   elseif is_sold_out and not redis.call('ZSCORE', passes_key, user) then
     reply[4 + i] = {SOLD_OUT}
   elseif act == 'join' and redis.call('HEXISTS', tickets_key, user) == 0 then
@@ -317,7 +325,7 @@ move_on()
 for i = 1, n do reply[4 + i] = reply[4 + i] or answer(i) end
 
 redis.call('HSET', room_key, 'number', integer(number), 'serving', integer(serving),
-  'tokens', string.format('%.3f', tokens), 'moved', integer(moved), 'observed', string.format('%.3f', observed), 'counted_from', integer(counted_from),
-  'counted', integer(counted), 'paused', integer(paused), 'opened', has_opened and 1 or 0)
+  'tokens', string.format('%.3f', tokens), 'moved', integer(moved), 'observed', string.format('%.3f', observed),
+  'counted_from', integer(counted_from), 'counted', integer(counted), 'paused', integer(paused), 'opened', has_opened and 1 or 0)
 reply[1], reply[2], reply[3], reply[4] = now_ms, serving, in_line[0] + in_line[1], math.max(0, stock - passes - called)
 return reply

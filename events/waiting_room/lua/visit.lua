@@ -96,10 +96,10 @@ if is_over then  -- for good: keys that are written to now would outlive the eve
   return reply
 end
 
-local users, left_lately = {}, {}
+local users, left_for = {}, {}  -- left_for by user: ms until they may join again
 for i = 1, n do
   users[i] = ARGV[4 + 3 * i]
-  left_lately[i] = redis.call('EXISTS', KEYS[9 + i]) == 1
+  left_for[users[i]] = redis.call('PTTL', KEYS[9 + i])
 end
 redis.call('HLEN', tickets_key)
 local in_line = {[0] = redis.call('ZCARD', lines[0]), [1] = redis.call('ZCARD', lines[1])}
@@ -309,13 +309,14 @@ for i = 1, n do
   local act, user, lane = ARGV[3 + 3 * i], users[i], tonumber(ARGV[5 + 3 * i])
   if act == 'leave' then
     leave(user)
+    left_for[user] = AWAY_MS
     redis.call('SET', KEYS[9 + i], 1, 'PX', AWAY_MS)
     reply[4 + i] = {LEFT}
   elseif is_sold_out and not redis.call('ZSCORE', passes_key, user) then
     reply[4 + i] = {SOLD_OUT}
   elseif act == 'join' and redis.call('HEXISTS', tickets_key, user) == 0 then
-    if left_lately[i] then
-      reply[4 + i] = {RATE_LIMITED, AWAY_MS}
+    if left_for[user] > 0 then
+      reply[4 + i] = {RATE_LIMITED, left_for[user]}
     else
       join(user, lane)
     end

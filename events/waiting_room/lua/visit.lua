@@ -289,8 +289,12 @@ local function answer(i)
   if now_ms < ticket.next_ms then
     ticket.hasty = ticket.hasty + 1
     if ticket.hasty > HASTE then return {RATE_LIMITED, ticket.next_ms - now_ms} end
+    poll_ms = math.min(poll_ms, ticket.next_ms - now_ms)  -- told a later time, they would be taken for away before it
   else
-    ticket.next_ms, ticket.interval_ms, ticket.hasty = now_ms + poll_ms, poll_ms, 0
+    ticket.hasty = 0
+  end
+  if now_ms + poll_ms ~= ticket.next_ms then
+    ticket.next_ms, ticket.interval_ms = now_ms + poll_ms, poll_ms
     if is_called then
       redis.call('ZADD', called_key, integer(math.max(tonumber(is_called), expected_by(ticket))), user)
     end

@@ -284,7 +284,7 @@ local function answer(i)
 
   local ahead = is_called and 0 or redis.call('ZRANK', lines[ticket.lane], user)
   if not ahead then return {NO_TICKET} end
-  local before = ahead + (ticket.lane == 1 and in_line[0] or 0)
+  local before = ahead + (ticket.lane == 1 and not is_called and in_line[0] or 0)
   local poll_ms = poll_after(before)
   if now_ms < ticket.next_ms then
     ticket.hasty = ticket.hasty + 1

@@ -55,8 +55,10 @@ local WAITING, ADMITTED, LEFT, NO_TICKET, SOLD_OUT, CLOSED, RATE_LIMITED, NOT_LO
 local LATE = 4503599627370496        -- 2^52: ranks below are of the shuffle
 local SLACK_MS = 2000                -- of the network, behind the moment at which a visitor was to come at the latest
 local LONGEST_MS = 30000             -- between two visits
+local LAST_MINUTE = 60000            -- before the opening; twice the longest, so that everybody visits in it
+local JITTER = 0.3                   -- the share of the time, at most, that a visitor comes later than told here
 local HASTE = 20                     -- visits before the time that are borne with
-local AWAY_MS = 2000                 -- from leaving to joining again
+local AWAY_MS = 2000                 -- from leaving to joining again, at least
 local AT_MOST = 500                  -- whom one script calls, and of each kind that it clears away
 local KEPT_S = 2                     -- seconds of the rate that are not lost while nobody visits
 
@@ -123,7 +125,7 @@ end
 
 -- The moment by which an obedient visitor has come, whatever jitter they were given.
 local function expected_by(ticket)
-  return ticket.next_ms + 0.3 * ticket.interval_ms + SLACK_MS
+  return ticket.next_ms + JITTER * ticket.interval_ms + SLACK_MS
 end
 
 local function log(what, user, of_number, more)
@@ -149,6 +151,12 @@ local function join(user, lane)
   in_line[lane] = in_line[lane] + 1
   keep(user, ticket)
   log('j', user, number, '.' .. lane .. '.' .. integer(rank) .. '.' .. integer(now_ms))
+end
+
+-- From leaving to joining again; in the last minute before a shuffle opens, as long as that lasts.
+local function away_for()
+  local until_open = opens - now_ms
+  return seed ~= '' and until_open <= LAST_MINUTE and math.max(AWAY_MS, until_open) or AWAY_MS
 end
 
 local function leave(user)
@@ -250,14 +258,21 @@ local function admit(user, ticket)
   return {ADMITTED, ticket.number, now_ms + pass_ttl, math.min(5000, pass_ttl)}
 end
 
--- Half of the time until the turn can have come at the earliest. Near it a second, and a millisecond for each who is let
--- in a second, so that the visits do not grow with the rate. Before the opening: not before it, and spread out by rank.
+-- Half of the time until the turn can have come at the earliest. Near it, which is a second and a millisecond for each who
+-- is let in a second, so that the visits do not grow with the rate: all of that time.
+-- Before the opening half of the time that the turn will come after it. Whom the jitter could then make late comes once
+-- more before the opening. Ranks are told from by that, so it is done in the last minute only, in which nobody can draw
+-- another one by leaving a shuffle and joining again.
 local function poll_after(ahead)
   if is_paused then return 10000 end
-  local soonest = math.max(1000 + rate, math.min(LONGEST_MS, ahead * 500 / rate))
+  local turn, near = ahead * 1000 / rate, 1000 + rate
   local until_open = opens - now_ms
-  if until_open <= 0 then return soonest end
-  return until_open > 2 * LONGEST_MS and LONGEST_MS or until_open + soonest
+  if until_open > LAST_MINUTE then return LONGEST_MS end
+  if until_open > 0 then
+    local after = math.min(LONGEST_MS, turn / 2)
+    return JITTER * until_open < math.max(300, after) and until_open + after or until_open / (1 + JITTER)
+  end
+  return turn < near and math.max(near / 2, turn) or math.max(near, math.min(LONGEST_MS, turn / 2))
 end
 
 local function answer(i)
@@ -313,8 +328,8 @@ for i = 1, n do
   local act, user, lane = ARGV[3 + 3 * i], users[i], tonumber(ARGV[5 + 3 * i])
   if act == 'leave' then
     leave(user)
-    left_for[user] = AWAY_MS
-    redis.call('SET', KEYS[9 + i], 1, 'PX', AWAY_MS)
+    left_for[user] = away_for()
+    redis.call('SET', KEYS[9 + i], 1, 'PX', left_for[user])
     reply[4 + i] = {LEFT}
   elseif is_sold_out and not redis.call('ZSCORE', passes_key, user) then
     reply[4 + i] = {SOLD_OUT}

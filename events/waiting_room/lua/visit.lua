@@ -60,7 +60,7 @@ local JITTER = 0.3                   -- the share of the time, at most, that a v
 local HASTE = 20                     -- visits before the time that are borne with
 local AWAY_MS = 2000                 -- from leaving to joining again, at least
 local AT_MOST = 500                  -- whom one script calls, and of each kind that it clears away
-local KEPT_S = 2                     -- seconds of the rate that are not lost while nobody visits
+local KEPT_S = 0.3                   -- seconds of the rate that the line can be behind, or those who are back ahead
 
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -240,7 +240,7 @@ local function move_on()
     moved, counted_from, counted = now_ms, now_ms, 0
     return
   end
-  tokens = math.min(math.max(1, rate * KEPT_S), tokens + rate * math.max(0, now_ms - math.max(moved, opens)) / 1000)
+  tokens = math.min(1 + rate * KEPT_S, tokens + rate * math.max(0, now_ms - math.max(moved, opens)) / 1000)
   moved = now_ms
   call_next()
   if now_ms - counted_from >= 2000 then

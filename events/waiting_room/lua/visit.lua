@@ -39,8 +39,8 @@
 -- bucket, filled at the rate), the first in line first, lane 0 before lane 1, and no more than there are free passes and
 -- units. Who is called gets the pass on their next visit. Who is known to be away, because they did not come when they
 -- were told to, is passed over; who does not come while called frees the turn for the next. Both are *missed*: their turn
--- is kept for the grace, and they get a pass as soon as they are back. They never stand in line again, so nobody's
--- rank goes up.
+-- is kept for the grace, and they are called before the line when they are back. They never stand in line again, so
+-- nobody's rank goes up.
 -- Who came before the opening of a shuffle ranks by a keyed hash of their number, everybody else by the number.
 -- Every key is read, and so its type checked, before the first write: Redis does not roll a script back.
 
@@ -286,9 +286,14 @@ local function answer(i)
     return {ADMITTED, ticket.number, expires, math.max(1000, math.min(5000, expires - now_ms))}
   end
 
-  if redis.call('ZREM', missed_key, user) == 1 then  -- the turn is theirs still
-    redis.call('ZADD', called_key, integer(now_ms + grace), user)
+  local is_back = redis.call('ZSCORE', missed_key, user)  -- and the turn is theirs still
+  if is_back and tokens > -rate * KEPT_S then
+    is_back = nil
+    redis.call('ZREM', missed_key, user)
+    redis.call('ZADD', called_key, integer(now_ms + SLACK_MS), user)
     tokens, called = tokens - 1, called + 1
+  elseif is_back then  -- with so many others that the rate makes them wait, in front of the line
+    redis.call('ZADD', missed_key, integer(math.max(tonumber(is_back), now_ms + LONGEST_MS)), user)
   end
   local is_called = redis.call('ZSCORE', called_key, user)
   if is_called and is_open and passes < math.min(max_active, stock) then
@@ -297,9 +302,9 @@ local function answer(i)
     return admit(user, ticket)
   end
 
-  local ahead = is_called and 0 or redis.call('ZRANK', lines[ticket.lane], user)
+  local ahead = (is_called or is_back) and 0 or redis.call('ZRANK', lines[ticket.lane], user)
   if not ahead then return {NO_TICKET} end
-  local before = ahead + (ticket.lane == 1 and not is_called and in_line[0] or 0)
+  local before = ahead + (ticket.lane == 1 and not is_called and not is_back and in_line[0] or 0)
   local poll_ms = poll_after(before)
   if now_ms < ticket.next_ms then
     ticket.hasty = ticket.hasty + 1

@@ -11,8 +11,13 @@ if TYPE_CHECKING:
 FIRST_LANE, LAST_LANE = 0, 1  # of a waiting room
 
 
+def lane_of(user: "User") -> int:
+    """The user's lane in waiting rooms. One query."""
+    return FIRST_LANE if user.groups.filter(name=settings.FIRST_LANE_GROUP).exists() else LAST_LANE
+
+
 def token_of(user: "User") -> RefreshToken:
     """A refresh token, whose `access_token` bears the user's lane as well. One query."""
     token = RefreshToken.for_user(user)
-    token["lane"] = FIRST_LANE if user.groups.filter(name=settings.FIRST_LANE_GROUP).exists() else LAST_LANE
+    token["lane"] = lane_of(user)
     return token

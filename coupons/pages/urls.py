@@ -2,14 +2,14 @@
 
 from django.urls import path
 
-from coupons.pages import views
+from coupons.pages import queue, views
 
 app_name = "coupon_pages"
 
 urlpatterns = [
     path("events/<slug:slug>/me", views.me, name="me"),
     path("events/<slug:slug>/claim", views.claim, name="claim"),
-    path("events/<slug:slug>/queue", views.claim, name="queue"),
+    path("events/<slug:slug>/queue", queue.queue, name="queue"),
     path("events/<slug:slug>/claims/<str:claim_id>", views.claim_result, name="claim_result"),
     path("coupons", views.coupons, name="coupons"),
     path("coupons/<slug:code>/qr.svg", views.qr, name="qr"),

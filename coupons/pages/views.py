@@ -40,6 +40,8 @@ def claim(request: HttpRequest, slug: str) -> HttpResponse:
     if not request.user.is_authenticated:
         return redirect_to_login(request.path)
     if request.method != "POST":
+        if event.waiting_room:
+            return redirect("coupon_pages:queue", slug)
         key, hindrance = visitor.new_key(), visitor.hindrance(event, request.user.pk)
         if hindrance is not None:
             return refused(request, hindrance, event=event, key=key)

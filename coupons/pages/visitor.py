@@ -9,7 +9,6 @@ from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.urls import reverse
 from django.utils import timezone
-from rest_framework_simplejwt.tokens import AccessToken
 
 from coupons import selectors
 from coupons.errors import AlreadyClaimed
@@ -17,6 +16,7 @@ from coupons.selectors import ClaimView
 from events.errors import Closed, NotOpen, Paused, Refusal, SoldOut
 from events.models import Event, Phase
 from events.pages.shown import find, milliseconds, show
+from events.tokens import token_of
 
 TOKEN_LIFETIME = timedelta(minutes=5)  # of the page's token: it asks for the next while it is open
 
@@ -55,7 +55,7 @@ def _token(user: Any) -> dict[str, Any]:
     """A token for the page to ask the API with, good for a short while; none where tokens are issued elsewhere."""
     if not settings.SIMPLE_JWT["SIGNING_KEY"]:
         return {"token": None, "token_ms": 0}
-    token = AccessToken.for_user(user)
+    token = token_of(user).access_token
     token.set_exp(lifetime=TOKEN_LIFETIME)
     return {"token": str(token), "token_ms": int(TOKEN_LIFETIME.total_seconds() * 1000)}
 

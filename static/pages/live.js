@@ -1,9 +1,13 @@
 // Frames from the server as they happen, over a WebSocket. Where none can be had, whoever uses this asks by itself:
 // `isUp` tells. A lost connection is made again after a while that grows, and never by all visitors at once.
 
+import { serverNow } from "./clock.js";
+
 const FIRST = 1000; // ms
 const SLOWEST = 60000;
 const STEADY = 10000; // ms after which a connection counts as good
+const EARLY = 20000; // ms before the end of a token that the next one is sent
+const NOT_FOUND = 4404; // there is nothing to hear of: the connection is not made again
 
 export class Live {
   /** `take` is called with each frame, `token` gives the one to sign in with (null: as a guest). */
@@ -28,19 +32,29 @@ export class Live {
       this.isUp = true;
       this.signIn();
     });
-    socket.addEventListener("message", (event) => this.take(JSON.parse(event.data)));
-    socket.addEventListener("close", () => {
+    socket.addEventListener("message", ({ data }) => this.hear(JSON.parse(data)));
+    socket.addEventListener("close", ({ code }) => {
+      clearTimeout(this.renewal);
       this.failures = this.isUp && performance.now() - began > STEADY ? 0 : this.failures + 1;
       this.isUp = false;
+      if (code === NOT_FOUND) return;
       const wait = Math.min(SLOWEST, FIRST * 2 ** Math.min(this.failures, 6)) * (0.5 + Math.random() / 2);
       this.timer = setTimeout(() => this.connect(), wait);
     });
   }
 
+  hear(frame) {
+    if (frame.type === "ready") {
+      this.renewal = setTimeout(() => this.signIn(), Math.max(FIRST, frame.expires_at - serverNow() - EARLY));
+    }
+    this.take(frame);
+  }
+
   /** Say who listens, as soon as that is known: in a message, for an address is seen and kept by others. */
   async signIn() {
-    const socket = this.socket;
+    const { socket } = this;
+    clearTimeout(this.renewal);
     const token = await this.token().catch(() => null);
-    if (token && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "auth", token }));
+    if (token && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "auth", token }));
   }
 }

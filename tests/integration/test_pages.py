@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.conf import settings
@@ -17,7 +16,7 @@ from django.utils import timezone
 
 from config import problems
 from coupons import issuing
-from coupons.models import Coupon, FailedClaim
+from coupons.models import Coupon
 from coupons.stock.store import StockStore
 from events import services
 from events.catalogue import catalogue
@@ -26,53 +25,13 @@ from events.pages import frame
 from tests.api_kit import redis_round_trips
 from tests.factories import make_event, make_user
 from tests.outages import no_database, no_redis
+from tests.pages_kit import claim, part_of, press, text_of
 from tests.sales import assert_sum, reserve
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Sale = Callable[..., Event]
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def customer() -> User:
-    return make_user()
-
-
-@pytest.fixture
-def browser(customer: User) -> Client:
-    """The browser of a customer who is signed in."""
-    client = Client()
-    client.force_login(customer)
-    return client
-
-
-def text_of(response: Any) -> str:
-    """The words of a page, without what is hidden."""
-    page = re.sub(r"<(\w+)[^>]*\shidden\b[^>]*>.*?</\1>", " ", response.content.decode(), flags=re.DOTALL)
-    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
-
-
-def press(client: Client, event: Event) -> Any:
-    """Follow the link on the page of the sale, and press the button of the form that is there."""
-    link = f"/events/{event.slug}/claim"
-    assert f'href="{link}"' in client.get(f"/events/{event.slug}").content.decode()
-    key = re.search(r'name="key" value="([^"]+)"', client.get(link).content.decode())
-    assert key, "the page has no form to claim with"
-    return claim(client, event, key.group(1))
-
-
-def claim(client: Client, event: Event, key: str = "some key") -> Any:
-    return client.post(f"/events/{event.slug}/claim", {"key": key})
-
-
-def part_of(client: Client, event: Event) -> dict[str, Any]:
-    """What the script of the page is told of the visitor."""
-    answer = client.get(f"/events/{event.slug}/me")
-    assert answer.status_code == 200
-    assert {"no-store", "private"} <= set(answer["Cache-Control"].split(", "))
-    told: dict[str, Any] = answer.json()
-    return told
 
 
 # --- To look at -------------------------------------------------------------------------------------------------------
@@ -198,42 +157,6 @@ def test_a_look_costs_one_query_and_asks_nothing_of_redis_whoever_looks(
             visitor.get(f"/events/{event.slug}")
         assert len(queries) == 1
         assert sent == []
-
-
-def test_the_visitor_s_part_costs_reads_alone_and_none_for_a_guest(sale: Sale, client: Client, browser: Client) -> None:
-    event = sale()
-    for visitor, queries_of_it, asks_of_redis in ((client, 0, 0), (browser, 3, 1)):
-        part_of(visitor, event)
-        with CaptureQueriesContext(connection) as queries, redis_round_trips() as sent:
-            part_of(visitor, event)
-        assert len(queries) == queries_of_it
-        assert all(query["sql"].startswith("SELECT") for query in queries)
-        assert len(sent) == asks_of_redis
-
-
-def test_the_visitor_s_part_is_their_own(sale: Sale, client: Client, browser: Client, customer: User) -> None:
-    event = sale(per_user_limit=2)
-    guest, member = part_of(client, event), part_of(browser, event)
-    assert set(guest) == {"server_time", "name"}
-    assert guest["name"] is None
-    assert (member["name"], member["claim_url"], member["may_claim"]) == (customer.username, None, True)
-    assert member["admin_url"] is None
-    assert member["key"] != part_of(browser, event)["key"]
-    urls = [claim(browser, event, key)["Location"] for key in ("one", "two")]
-    assert (part_of(browser, event)["claim_url"], part_of(browser, event)["may_claim"]) == (urls[1], False)
-    staff = Client()
-    staff.force_login(make_user(is_staff=True))
-    other = part_of(staff, event)
-    assert (other["admin_url"], other["claim_url"], other["may_claim"]) == ("/admin/", None, True)
-    assert browser.get("/events/none/me").status_code == 404
-
-
-def test_without_redis_the_visitor_s_part_says_nothing_of_claims(sale: Sale, browser: Client) -> None:
-    event = sale()
-    press(browser, event)
-    with no_redis():
-        told = part_of(browser, event)
-    assert (told["claim_url"], told["may_claim"]) == (None, True)
 
 
 def test_the_list_costs_two_queries_however_many_sales(sale: Sale, client: Client) -> None:
@@ -403,67 +326,6 @@ def test_a_claim_needs_the_token_of_the_form(sale: Sale, customer: User, store: 
     answers = [client.post(f"/events/{event.slug}/claim", sent) for sent in (script, fields)]
     assert [answer.status_code for answer in answers] == [302, 302]
     assert answers[0]["Location"] != answers[1]["Location"], "each form has a key of its own"
-
-
-# --- What became of it ------------------------------------------------------------------------------------------------
-
-
-def test_a_foreign_claim_is_not_found(sale: Sale, browser: Client, store: StockStore) -> None:
-    event, other = sale(), sale()
-    reserve(store, event, make_user().pk)
-    foreign = f"{event.pk}-1-1"
-    assert browser.get(f"/events/{event.slug}/claims/{foreign}").status_code == 404
-    issuing.issue_claims(event.pk, store)
-    for slug, claim_id in (
-        (event.slug, foreign),
-        (other.slug, foreign),
-        (event.slug, "nonsense"),
-        (event.slug, "1-1-1-1"),
-    ):
-        response = browser.get(f"/events/{slug}/claims/{claim_id}")
-        assert response.status_code == 404
-        assert Coupon.objects.get().code not in response.content.decode()
-
-
-@pytest.mark.parametrize("reason", FailedClaim.Reason.values)
-def test_a_rejected_claim_says_why_in_words(sale: Sale, browser: Client, customer: User, reason: str) -> None:
-    event = sale()
-    FailedClaim.objects.create(
-        event=event, user_id=customer.pk, ordinal=1, epoch=1, sequence=5,
-        claimed_at=timezone.now(), status="rejected", reason=reason,
-    )  # fmt: skip
-    text = text_of(browser.get(f"/events/{event.slug}/claims/{event.pk}-1-5"))
-    assert "You did not get a coupon" in text
-    assert reason not in text.replace("lost by a fault", ""), "a word for people, not the code"
-
-
-def test_my_coupons_are_mine_and_cost_the_same_however_many(
-    sale: Sale, browser: Client, customer: User, store: StockStore
-) -> None:
-    def look() -> tuple[str, int]:
-        with CaptureQueriesContext(connection) as queries:
-            return text_of(browser.get("/coupons")), len(queries)
-
-    assert "no coupon yet" in look()[0]
-    event = sale(per_user_limit=60, quantity=100, burst=100)
-    reserve(store, event, make_user().pk, customer.pk)
-    issuing.issue_claims(event.pk, store)
-    mine, foreign = Coupon.objects.get(user=customer), Coupon.objects.exclude(user=customer).get()
-    text, few = look()
-    assert (mine.code in text, foreign.code in text) == (True, False)
-    for _ in range(52):
-        reserve(store, event, customer.pk)
-    issuing.issue_claims(event.pk, store)
-    text, many = look()
-    assert few == many == 4
-    assert "1 of 2" in text
-    assert mine.code in text_of(browser.get("/coupons?page=2"))
-
-
-def test_coupons_and_claims_need_a_sign_in(sale: Sale, client: Client) -> None:
-    event = sale()
-    assert client.get("/coupons")["Location"] == "/accounts/login?next=/coupons"
-    assert client.get(f"/events/{event.slug}/claims/{event.pk}-1-1")["Location"].startswith("/accounts/login?next=")
 
 
 # --- What the browser may do ------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from coupons.selectors import ClaimView
 from events.errors import Closed, NotOpen, Paused, Refusal, SoldOut
 from events.models import Event, Phase
 from events.pages.shown import find, milliseconds, show
-from events.tokens import token_of
+from events.tokens import lane_of, token_of
+from events.waiting_room import service
 
 TOKEN_LIFETIME = timedelta(minutes=5)  # of the page's token: it asks for the next while it is open
 
@@ -48,6 +49,7 @@ def told(request: HttpRequest, slug: str) -> dict[str, Any]:
         "claim_id": str(claims[-1].id) if claims else None,
         "claim_url": newest,
         "may_claim": len(claims) < event.per_user_limit,
+        "ticket": _ticket(event, user),
     }
 
 
@@ -58,6 +60,16 @@ def _token(user: Any) -> dict[str, Any]:
     token = token_of(user).access_token
     token.set_exp(lifetime=TOKEN_LIFETIME)
     return {"token": str(token), "token_ms": int(TOKEN_LIFETIME.total_seconds() * 1000)}
+
+
+def _ticket(event: Event, user: Any) -> dict[str, Any] | None:
+    """The place in line, None for who is in none, or where that cannot be told: who joins again is told of it."""
+    if not event.waiting_room:
+        return None
+    try:
+        return service.visit(event.pk, user.pk, lane_of(user), "ask").as_json()
+    except Refusal:
+        return None
 
 
 def hindrance(event: Event, user_id: int) -> Refusal | None:

@@ -110,7 +110,7 @@ function known(visitor) {
   if (!me.token) return;
   live.signIn();
   if (me.claim_id && !claim) watch({ id: me.claim_id, status: "pending" });
-  else if (room && !room.ticket && !claim) room.resume();
+  else if (room && me.ticket && !room.ticket && !claim) room.take(me.ticket);
 }
 
 function placed(ticket, why) {
@@ -178,7 +178,7 @@ function more() {
   own = "";
   claim = null;
   show();
-  if (room) room.resume();
+  meet(sale.dataset.me, known);
 }
 
 // --- Buttons -----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from events.models import Event
 from events.waiting_room import service
 from tests.factories import make_user, make_users
 from tests.outages import no_redis
-from tests.pages_kit import claim, text_of
+from tests.pages_kit import claim, part_of, text_of
 from tests.sales import reserve
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -146,3 +146,13 @@ def test_who_belongs_to_the_first_lane_stands_in_it(room: Callable[..., Event], 
         ticket = client.get(page_of(event)).context["ticket"]
         places.append(ticket.position)
     assert places[1] < places[0]
+
+
+def test_the_visitor_s_part_tells_of_the_place_in_line(room: Callable[..., Event], browser: Client) -> None:
+    event = room()
+    assert part_of(browser, event)["ticket"] is None
+    browser.post(page_of(event))
+    told = part_of(browser, event)["ticket"]
+    assert (told["number"], told["status"]) == (1, "admitted")
+    with no_redis():
+        assert part_of(browser, event)["ticket"] is None

@@ -20,8 +20,9 @@ class Visited(NamedTuple):
 
     code: VisitCode
     number: int = 0
-    ahead: int = -1  # -1: nobody knows yet
-    eta_ms: int = -1  # likewise
+    ahead: int = -1  # in the own lane; -1: nobody knows yet, here and in the next two
+    before: int = -1  # in all lanes
+    eta_ms: int = -1
     expires_ms: int = 0
     poll_ms: int = 0  # the least time until they should come again
     retry_ms: int = 0
@@ -32,9 +33,9 @@ class Visited(NamedTuple):
         code = VisitCode(answer[0])
         match code:
             case VisitCode.WAITING:
-                return cls(code, answer[1], ahead=answer[2], eta_ms=answer[3], poll_ms=answer[4])
+                return cls(code, answer[1], ahead=answer[2], before=answer[3], eta_ms=answer[4], poll_ms=answer[5])
             case VisitCode.ADMITTED:
-                return cls(code, answer[1], ahead=0, eta_ms=0, expires_ms=answer[2], poll_ms=answer[3])
+                return cls(code, answer[1], ahead=0, before=0, eta_ms=0, expires_ms=answer[2], poll_ms=answer[3])
             case VisitCode.RATE_LIMITED:
                 return cls(code, retry_ms=answer[1])
             case _:

@@ -91,7 +91,7 @@ def answer(event: KnownEvent, reply: Reply, visited: Visited) -> TicketView:
                 eta_seconds=-(-visited.eta_ms // 1000) if known else None,
                 pass_expires_at=None,
                 poll_after_ms=_with_jitter(visited.poll_ms),
-                odds=round(min(1.0, reply.stock / (visited.ahead + 1)), 3) if known else None,
+                odds=round(min(1.0, reply.stock / (visited.before + 1)), 3) if known else None,
             )
         case VisitCode.ADMITTED:
             expires_at = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=visited.expires_ms)

@@ -97,11 +97,11 @@ def test_a_turn_that_was_missed_is_kept_for_the_grace(room: MakeRoom) -> None:
 
 
 def test_the_first_lane_goes_first(room: MakeRoom) -> None:
-    one = room(rate=1, max_active=1, pass_ttl=3)
+    one = room(rate=1, max_active=1, pass_ttl=2)
     one.join(1, 2)
     (vip,) = one.join(9, lane=0)
     assert vip.ahead == 0
-    one.pass_time(3.1)
+    one.pass_time(2.1)
     assert [v.code for v in one.visit(("ask", 2), ("ask", 9)).visitors] == [VisitCode.WAITING, VisitCode.ADMITTED]
 
 

@@ -22,7 +22,7 @@
 --
 -- Returns {now_ms, serving, waiting, stock, visitor, …}: `serving` is how many have been called so far, `stock` the
 -- units that nobody has a pass for; then for each visitor {code, …}:
---   0 WAITING       number, ahead, eta_ms, poll_ms   ahead and eta -1: nobody knows yet
+--   0 WAITING       number, ahead, before, eta_ms, poll_ms   ahead is of the lane, before of all; -1: nobody knows yet
 --   1 ADMITTED      number, expires_ms, poll_ms
 --   2 LEFT
 --   3 NO_TICKET
@@ -320,9 +320,10 @@ local function answer(i)
     end
   end
   keep(user, ticket)
-  if seed ~= '' and not has_opened then return {WAITING, ticket.number, -1, -1, poll_ms} end
+  if seed ~= '' and not has_opened then return {WAITING, ticket.number, -1, -1, -1, poll_ms} end
   local pace = math.max(observed > 0 and observed or rate, rate / 20)
-  return {WAITING, ticket.number, ahead, math.max(0, opens - now_ms) + math.ceil(before * 1000 / pace), poll_ms}
+  local eta_ms = math.max(0, opens - now_ms) + math.ceil(before * 1000 / pace)
+  return {WAITING, ticket.number, ahead, before, eta_ms, poll_ms}
 end
 
 -- Writes ---------------------------------------------------------------------------------------------------------------

@@ -36,26 +36,30 @@ class Server:
     def __init__(self, folder: Path, lane: str, environment: Mapping[str, str]) -> None:
         self.port = free_port()
         self.out = folder / f"{lane}-{self.port}.log"
+        self._command = [
+            *(sys.executable, "-m", "granian", *LANES[lane]),
+            *("--host", "127.0.0.1", "--port", str(self.port), "--no-log"),
+        ]
         url = os.environ["DATABASE_URL"].replace("/seonchak?", f"/{connection.settings_dict['NAME']}?")
-        with self.out.open("wb") as out:
+        self._environment = {**os.environ, "DATABASE_URL": url, "LOG_LEVEL": "INFO", **environment}
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or start it again on its port."""
+        with self.out.open("ab") as out:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "granian",
-                    *LANES[lane],
-                    "--host",
-                    "127.0.0.1",
-                    "--port",
-                    str(self.port),
-                    "--no-log",
-                ],
+                self._command,
                 cwd=ROOT,
-                env={**os.environ, "DATABASE_URL": url, "LOG_LEVEL": "INFO", **environment},
+                env=self._environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def kill(self) -> None:
+        """`kill -9`, and wait until it is gone."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Message, bytes]:
         """Status, headers and body; an iterable as body is sent in chunks."""
@@ -103,5 +107,4 @@ def running(folder: Path, lane: str = "web", **environment: str) -> Iterator[Ser
         one.wait()
         yield one
     finally:
-        os.killpg(one.process.pid, signal.SIGKILL)
-        one.process.wait()
+        one.kill()

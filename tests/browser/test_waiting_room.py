@@ -6,22 +6,13 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from events import services
+from coupons.stock.store import bulk_store
 from events.models import Event
-from events.waiting_room.records import Visit as Queueing
-from events.waiting_room.service import visits
-from events.waiting_room.store import bulk_room_store
 from tests.browser.conftest import PHONE, Visit
-from tests.factories import make_users
+from tests.browser.crowd import join_others
 
 pytestmark = pytest.mark.browser
 Sale = Callable[..., Event]
-
-
-def join_others(event: Event, number: int) -> None:
-    """So many stand in line already."""
-    for user in make_users(number):
-        visits(event.id, [Queueing("join", user, 1)])
 
 
 def test_one_waits_behind_fifty_others_and_gets_a_coupon(visit: Visit, sale: Sale) -> None:
@@ -46,16 +37,7 @@ def test_sold_out_before_the_turn(visit: Visit, sale: Sale) -> None:
     one.sign_in(f"/events/{event.slug}")
     one.page.click("[data-join] button")
     one.stage("waiting")
-    services.change(
-        event_id=event.id,
-        quantity=2,
-        opens_at=event.opens_at,
-        closes_at=event.closes_at,
-        per_user_limit=1,
-        rate_per_second=10,
-        burst=20,
-    )
-    bulk_room_store().client.hset(f"sc:{{{event.id}}}:state", "stock", 0)
+    bulk_store().adjust(event.id, epoch=event.epoch, delta=-2)
     one.stage("sold_out")
 
 

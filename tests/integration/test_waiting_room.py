@@ -201,3 +201,13 @@ def test_a_stock_of_another_run_lets_nobody_in(room: MakeRoom) -> None:
     one = room()
     one.stock.client.hset(f"sc:{{{EVENT}}}:state", "run", "0" * 40)
     assert one.join(1)[0].code is VisitCode.NOT_LOADED
+
+
+def test_the_wait_is_told_by_the_pace_of_late(room: MakeRoom) -> None:
+    one = room(rate=10, max_active=1, pass_ttl=600)
+    one.join(1, 2, 3, 4)
+    assert one.ask(4).eta_ms == 200, "by the rate, as long as nothing is known"
+    for _ in range(20):
+        one.pass_time(2.1)
+        one.visit(("ask", 2), ("ask", 3), ("ask", 4))
+    assert one.ask(4).eta_ms > 600_000, "nobody comes in before a pass has ended"

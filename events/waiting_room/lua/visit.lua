@@ -88,7 +88,7 @@ local room = redis.call('HMGET', room_key,
   'number', 'serving', 'tokens', 'moved', 'observed', 'counted_from', 'counted', 'paused', 'opened')
 local number, serving = tonumber(room[1] or 0), tonumber(room[2] or 0)
 local tokens, moved = tonumber(room[3] or 1), tonumber(room[4] or now_ms)
-local observed, counted_from, counted = tonumber(room[5] or 0), tonumber(room[6] or now_ms), tonumber(room[7] or 0)
+local observed, counted_from, counted = tonumber(room[5] or -1), tonumber(room[6] or now_ms), tonumber(room[7] or 0)
 local paused = tonumber(room[8] or 0)
 local has_opened = room[9] == '1' or now_ms >= opens  -- once and for all, though the opening be put off
 
@@ -245,7 +245,7 @@ local function move_on()
   call_next()
   if now_ms - counted_from >= 2000 then
     local lately = counted * 1000 / (now_ms - counted_from)
-    observed = observed == 0 and lately or 0.7 * observed + 0.3 * lately
+    observed = observed < 0 and lately or 0.7 * observed + 0.3 * lately
     counted_from, counted = now_ms, 0
   end
 end
@@ -321,7 +321,8 @@ local function answer(i)
   end
   keep(user, ticket)
   if seed ~= '' and not has_opened then return {WAITING, ticket.number, -1, -1, -1, poll_ms} end
-  local pace = math.max(observed > 0 and observed or rate, rate / 20)
+  -- The pace of late; at the worst every pass is kept to its end.
+  local pace = observed < 0 and rate or math.max(observed, math.min(rate, max_active * 1000 / pass_ttl))
   local eta_ms = math.max(0, opens - now_ms) + math.ceil(before * 1000 / pace)
   return {WAITING, ticket.number, ahead, before, eta_ms, poll_ms}
 end

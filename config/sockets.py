@@ -25,7 +25,10 @@ from notifications.subscription import Subscription, TooManySockets
 log = structlog.get_logger(__name__)
 
 EVENTS, ME = "/ws/events/", "/ws/me"
-BEARER = "bearer"
+# Subprotocols, which are all that a browser lets a page say at the handshake: beside the first stands a token. Clients
+# that offer one of them only listen.
+BEARER, LISTEN = "bearer", "listen"
+ASKED_EVERY = 1.0  # seconds, at most, are all asked whether they are there, while the process is full
 STOPPED_WITHIN = 3.0  # seconds that all of them have at a stop to take their close frames
 
 
@@ -46,6 +49,7 @@ class Sockets:
         self._subscription = Subscription()
         self._open: set[Socket] = set()
         self._stopping: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -58,13 +62,15 @@ class Sockets:
             return await _refuse(send, HTTPStatus.BAD_REQUEST)
         if not self._may_connect(headers):
             return await _refuse(send, HTTPStatus.FORBIDDEN)
-        if len(self._open) >= settings.LIVE_SOCKETS or self._stopping is not None:
+        if self._stopping is not None or self._is_full():
             return await _refuse(send, HTTPStatus.SERVICE_UNAVAILABLE)
-        token = _offered(scope["subprotocols"])
+        offered = scope["subprotocols"]
         scope.clear()  # the server keeps it as long as the socket, and of its headers nothing is needed any more
         del headers
-        await send({"type": "websocket.accept", "subprotocol": None if token is None else BEARER})
-        socket = Socket(receive, send)
+        subprotocol = next((one for one in (BEARER, LISTEN) if one in offered), None)
+        token = next((one for one in offered if one != BEARER), "") if subprotocol == BEARER else None
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        socket = Socket(receive, send, listens_only=subprotocol is not None)
         self._open.add(socket)
         SOCKETS.inc()
         try:
@@ -72,6 +78,21 @@ class Sockets:
         finally:
             self._open.remove(socket)
             SOCKETS.dec()
+
+    def _is_full(self) -> bool:
+        if len(self._open) < settings.LIVE_SOCKETS:
+            return False
+        # Some of them may be gone. Of who only listens nothing tells so but a frame that cannot be sent.
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_all())
+        return True
+
+    async def _ask_all(self) -> None:
+        for number, socket in enumerate(list(self._open), 1):
+            socket.ping()
+            if number % sockets.TOGETHER == 0:
+                await asyncio.sleep(0)
+        await asyncio.sleep(ASKED_EVERY)
 
     def end_before_stop(self) -> None:
         """At SIGTERM close all sockets, and have the server stop then: with it ends what could tell them.
@@ -184,22 +205,15 @@ class Client:
         self._until = asyncio.get_running_loop().call_later(seconds, self._refuse, then, sockets.UNAUTHENTICATED)
 
     def _refuse(self, refusal: Refusal, close: int) -> None:
-        """Be nobody, and be told why; and that was it, where there is nothing for nobody."""
+        """Be nobody, and be told why; that was it where nobody gets anything, or can send no other token."""
         self.forget()
         self._socket.tell(_error(refusal.code, refusal.detail))
-        if self._visit.private:
+        if self._visit.private or self._socket.listens_only:
             self._socket.end(close)
 
 
 def _error(code: str, detail: str) -> sockets.Message:
     return written({"type": "error", "code": code, "detail": detail})
-
-
-def _offered(subprotocols: list[str]) -> str | None:
-    """The token that was sent as a subprotocol beside `bearer`: a browser lets a page send it nowhere else."""
-    if BEARER not in subprotocols:
-        return None
-    return next((one for one in subprotocols if one != BEARER), "")
 
 
 async def _refuse(send: Send, status: HTTPStatus) -> None:

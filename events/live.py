@@ -16,13 +16,12 @@ from events.catalogue import KnownEvent, catalogue
 from events.errors import Refusal
 from events.gate import Events
 from events.state import Document
-from notifications.sockets import Frame, Message, Socket, written
+from notifications.sockets import TOGETHER, Frame, Message, Socket, written
 
 log = structlog.get_logger(__name__)
 
 AT_MOST_EVERY = 1.0  # seconds, frames of an event
 LOOKED_AT_EVERY = 0.25  # seconds, so that a change after a pause is told soon
-TOGETHER = 100  # sockets that a frame goes to before others get their turn
 
 
 class OwnPart(Protocol):

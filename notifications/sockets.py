@@ -28,8 +28,10 @@ NOT_FOUND = 4404
 SLOW = 4408
 TOO_MANY = 4429
 
+TOGETHER = 100  # sockets that a frame goes to before others get their turn
 OWN_FRAMES = 32  # that may wait for those before them
 CLOSED_WITHIN = 1.0  # seconds that a client has to take a close frame
+SILENCES = 2.5  # pings that a client may leave without an answer
 MESSAGES, MESSAGES_WITHIN = 30, 60.0  # that a client may send, in so many seconds
 
 
@@ -72,15 +74,39 @@ class Socket:
     """
 
     __slots__ = (
-        "_began", "_code", "_following", "_heard", "_newest", "_own", "_pings", "_receive", "_send", "_sending",
-        "_since", "_spent", "task",
+        "_began",
+        "_code",
+        "_following",
+        "_heard",
+        "_newest",
+        "_own",
+        "_pings",
+        "_receive",
+        "_send",
+        "_sending",
+        "_since",
+        "_spent",
+        "listens_only",
+        "task",
     )  # fmt: skip
 
-    def __init__(self, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
-        """For the task that reads it. It pings from now on."""
+    def __init__(
+        self,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+        *,
+        listens_only: bool = False,
+    ) -> None:
+        """For the task that calls `read`. It pings from now on.
+
+        A client that only listens is not read: for the first byte that it reads the server takes 128 KiB, and keeps
+        them as long as the socket (tungstenite's `read_buffer_size`, which Granian 2.8 lets nobody set). That such a
+        client is gone is told by a frame that cannot be sent.
+        """
         self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment] # one calls us
-        self._receive = receive
+        self._receive = _never if listens_only else receive
         self._send = send
+        self.listens_only = listens_only
         self._sending: asyncio.Future[None] | None = None
         self._began = 0.0  # when it was begun with what is under way
         self._following = False  # whether something waits for it
@@ -89,7 +115,7 @@ class Socket:
         self._code: int | None = None  # why it is over
         self._heard = self._since = time.monotonic()
         self._spent = 0
-        self._pings = asyncio.get_running_loop().call_later(settings.LIVE_PING, self._ping)
+        self._pings = asyncio.get_running_loop().call_later(settings.LIVE_PING, self._keep_alive)
 
     def show(self, state: Message) -> None:
         """Send what takes the place of all that was shown before."""
@@ -110,6 +136,13 @@ class Socket:
             self._follow()
         else:
             self.end(SLOW)
+
+    def ping(self) -> None:
+        """Ask whether the client is there. That one is not is known by the next time, if not by this."""
+        if self._is_idle():
+            self._begin(PING)
+        else:
+            self._follow()
 
     def end(self, code: int) -> None:
         """Have it closed, for this reason."""
@@ -177,6 +210,8 @@ class Socket:
         return not self._following and (self._sending is None or self._sending.done())
 
     def _begin(self, message: Message) -> None:
+        if self._sending is not None and self._sending.exception() is not None:
+            self.end(GONE)
         if self._code is not None:
             return
         sending = self._send(message)
@@ -202,19 +237,18 @@ class Socket:
         if self._code is None and (self._own or self._newest is not None):
             self._follow()
 
-    def _ping(self) -> None:
-        """Ask whether the client is there. Who was asked twice and said nothing is not, or does not read."""
-        silence = time.monotonic() - self._heard
-        if silence > 2.5 * settings.LIVE_PING:
+    def _keep_alive(self) -> None:
+        if not self.listens_only and time.monotonic() - self._heard > SILENCES * settings.LIVE_PING:
             self.end(SLOW)
             return
-        if self._is_idle():
-            self._begin(PING)
-        else:
-            self._follow()
-        self._pings = asyncio.get_running_loop().call_later(settings.LIVE_PING, self._ping)
+        self.ping()
+        self._pings = asyncio.get_running_loop().call_later(settings.LIVE_PING, self._keep_alive)
+
+
+async def _never() -> Message:
+    message: Message = await asyncio.get_running_loop().create_future()
+    return message
 
 
 async def _sent(sending: Awaitable[None]) -> None:
-    with suppress(OSError, RuntimeError):  # the one who reads hears of it
-        await sending
+    await sending

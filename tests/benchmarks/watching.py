@@ -7,19 +7,20 @@ import time
 
 HANDSHAKE = (
     b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n%b\r\n"
 )
+LISTEN = b"Sec-WebSocket-Protocol: listen\r\n"
 AT_ONCE = 200  # handshakes under way
 GIVE_UP = 30.0  # seconds without anything
 
 
 class Crowd:
-    """So many sockets at a path. Each has been shown the state when it is there."""
+    """So many sockets at a path, which only listen unless said otherwise. Each has been shown the state by then."""
 
-    def __init__(self, port: int, path: str, number: int) -> None:
+    def __init__(self, port: int, path: str, number: int, *, header: bytes = LISTEN) -> None:
         self._epoll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
-        handshake = HANDSHAKE % path.encode()
+        handshake = HANDSHAKE % (path.encode(), header)
         for first in range(0, number, AT_ONCE):
             coming: dict[int, bytes] = {}
             for _ in range(min(AT_ONCE, number - first)):
@@ -51,7 +52,10 @@ class Crowd:
         """Whether nothing comes in so long."""
         return not self._epoll.poll(seconds)
 
-    def leave(self) -> None:
+    def __enter__(self) -> "Crowd":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Hang up, all of them."""
         for one in self._sockets.values():
             one.close()

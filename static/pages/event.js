@@ -107,8 +107,8 @@ async function look(failures = 0) {
 function known(visitor) {
   me = visitor;
   show();
+  live.connect();
   if (!me.token) return;
-  live.signIn();
   if (me.claim_id && !claim) watch({ id: me.claim_id, status: "pending" });
   else if (room && me.ticket && !room.ticket && !claim) room.take(me.ticket);
 }
@@ -220,5 +220,4 @@ offerCopy(sale);
 show();
 meet(sale.dataset.me, known);
 setInterval(show, 200);
-live.connect();
 setTimeout(look, EVERY * Math.random());

@@ -6,11 +6,11 @@ import { serverNow } from "./clock.js";
 const FIRST = 1000; // ms
 const SLOWEST = 60000;
 const STEADY = 10000; // ms after which a connection counts as good
-const EARLY = 20000; // ms before the end of a token that the next one is sent
+const EARLY = 20000; // ms before the end of a token that it connects with the next one
 const NOT_FOUND = 4404; // there is nothing to hear of: the connection is not made again
 
 export class Live {
-  /** `take` is called with each frame, `token` gives the one to sign in with (null: as a guest). */
+  /** `take` is called with each frame, `token` gives the one that tells who listens (null: a guest). */
   constructor(address, { take, token }) {
     this.url = new URL(address, location.href);
     this.url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
@@ -23,17 +23,20 @@ export class Live {
     addEventListener("visibilitychange", hurry);
   }
 
-  connect() {
+  /** Be told as who looks by now. A token goes where no address shows it; and who sends nothing says so from the start. */
+  async connect() {
     clearTimeout(this.timer);
+    clearTimeout(this.renewal);
     this.timer = null;
+    const token = await this.token().catch(() => null);
+    const before = this.socket;
     const began = performance.now();
-    const socket = (this.socket = new WebSocket(this.url));
-    socket.addEventListener("open", () => {
-      this.isUp = true;
-      this.signIn();
-    });
-    socket.addEventListener("message", ({ data }) => this.hear(JSON.parse(data)));
+    const socket = (this.socket = new WebSocket(this.url, token ? ["bearer", token] : ["listen"]));
+    before?.close();
+    socket.addEventListener("open", () => { this.isUp = true; });
+    socket.addEventListener("message", ({ data }) => { if (socket === this.socket) this.hear(JSON.parse(data)); });
     socket.addEventListener("close", ({ code }) => {
+      if (socket !== this.socket) return;
       clearTimeout(this.renewal);
       this.failures = this.isUp && performance.now() - began > STEADY ? 0 : this.failures + 1;
       this.isUp = false;
@@ -45,16 +48,8 @@ export class Live {
 
   hear(frame) {
     if (frame.type === "ready") {
-      this.renewal = setTimeout(() => this.signIn(), Math.max(FIRST, frame.expires_at - serverNow() - EARLY));
+      this.renewal = setTimeout(() => this.connect(), Math.max(FIRST, frame.expires_at - serverNow() - EARLY));
     }
     this.take(frame);
-  }
-
-  /** Say who listens, as soon as that is known: in a message, for an address is seen and kept by others. */
-  async signIn() {
-    const { socket } = this;
-    clearTimeout(this.renewal);
-    const token = await this.token().catch(() => null);
-    if (token && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "auth", token }));
   }
 }

@@ -7,6 +7,7 @@ In a world with faults a request without an answer, or with a 5xx, is *unknown*:
 for no failure. A claim that was rejected has ended, and its owner may make another.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,14 @@ class Verdict:
     numbers: dict[str, int] = field(default_factory=dict)
 
 
+class Moment(NamedTuple):
+    """When a number was asked for, or answered. At one and the same moment neither is first: asked sorts before."""
+
+    ns: int
+    answered: bool
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What the users were told of one claim, over all answers to claim requests that name it."""
@@ -105,7 +114,7 @@ def check(history: Iterable[Exchange], database: Database, *, refused_within: fl
         _none_unasked(requests, told, database),
         _same_answer(requests, told, rejected, database),
         _in_order(told),
-        _none_unsold(requests, told, rejected, database),
+        _none_unsold(exchanges, told, rejected, database),
     ]
     if refused_within is not None:
         verdicts.append(_refused_quickly(exchanges, within=refused_within))
@@ -227,32 +236,37 @@ def _contradicts(group: Sequence[Exchange], rejected: Mapping[Name, str]) -> boo
 
 
 def _in_order(told: Sequence[Told]) -> Verdict:
-    """If A was answered before B was asked, A's sequence number is the lower. Within an epoch.
-
-    A sweep over the moments in order: the highest number answered so far must be below each one asked afterwards.
-    """
-    epochs: dict[int, list[tuple[int, int, Told]]] = {}
-    compared = late = 0
+    """If A was answered before B was asked, A's sequence number is the lower. Within an epoch."""
+    epochs: dict[int, list[Moment]] = {}
+    compared = 0
     for one in told:
         if one.claim is not None and one.accepted:
             compared += 1
-            moments = epochs.setdefault(one.claim.epoch, [])
-            # At one and the same moment neither is before the other: what is asked comes first.
-            moments += [(one.asked_ns, 0, one), (one.answered_ns, 1, one)]
-    for moments in epochs.values():
-        highest = 0
-        for _, answered, one in sorted(moments, key=lambda moment: moment[:2]):
-            sequence = one.claim.sequence if one.claim else 0
-            if answered:
-                highest = max(highest, sequence)
-            elif sequence < highest:
-                late += 1
+            sequence = one.claim.sequence
+            epochs.setdefault(one.claim.epoch, []).extend(
+                [Moment(one.asked_ns, False, sequence), Moment(one.answered_ns, True, sequence)]
+            )
+    late = sum(overtaken(moments) for moments in epochs.values())
     text = f"in order: {compared} claims compared, {late} overtaken by one that asked later"
     return Verdict("P6", not late, text, {"compared": compared, "overtaken": late})
 
 
+def overtaken(moments: Iterable[Moment]) -> int:
+    """How many numbers were asked for after a higher one had been answered.
+
+    A sweep over the moments in order: the highest number answered so far must not be above any asked afterwards.
+    """
+    late, highest = 0, -math.inf
+    for one in sorted(moments):
+        if one.answered:
+            highest = max(highest, one.number)
+        elif one.number < highest:
+            late += 1
+    return late
+
+
 def _none_unsold(
-    requests: Sequence[Exchange], told: Sequence[Told], rejected: Mapping[Name, str], database: Database
+    exchanges: Sequence[Exchange], told: Sequence[Told], rejected: Mapping[Name, str], database: Database
 ) -> Verdict:
     """With enough demand all is issued, but for units that came back when the demand had gone.
 
@@ -261,13 +275,13 @@ def _none_unsold(
     """
     issued = len(database.coupons)
     holders = {user_id for one in told for user_id in one.users} | {row.user_id for row in database.coupons}
-    refused = {one.user_id for one in requests if one.code == "sold_out"} - holders
+    refused = {one.user_id for one in exchanges if one.code == "sold_out"} - holders
     claims = {one.claim for one in told} | {row.claim for row in database.coupons}
     demand = len(claims) + len(refused)
     unsold = max(0, database.quantity - issued)
     given_back = sum(reason not in WITHOUT_UNIT for reason in rejected.values())
     if database.loads:
-        given_back += len({one.user_id for one in requests if one.open_ended} - holders)
+        given_back += len({one.user_id for one in exchanges if one.kind == "claim" and one.open_ended} - holders)
     left = database.stock or 0
     accounted = min(left, given_back)
     lost = 0 if database.stock is None else unsold - left - database.backlog

@@ -1,5 +1,8 @@
 """The users of a rush: each claims over HTTP, retries as a phone would, and follows its claim to the end.
 
+A `Crowd` can do all that; what its people do, and when, is said by what it is: here a `Rush`, in `visitors` people who
+queue in a waiting room.
+
 One asyncio loop with kept-alive connections. It knows only the API: what it sees goes into the history, and nothing
 here judges it.
 """
@@ -8,21 +11,24 @@ import asyncio
 import random
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
 import orjson
 from yarl import URL
 
-from coupons.rush.history import Exchange, History, Kind
+from coupons.rush.history import Exchange, History, Kind, Ticket
 
 # Answers after which a phone asks again; None is a time-out or a broken connection. All others are final, a 500
 # included: asking a broken server once more would only hide it.
 TRY_AGAIN = (None, 429, 502, 503, 504)
 ENDED = ("issued", "rejected")
+METHODS: dict[Kind, str] = {"claim": "POST", "poll": "GET", "join": "POST", "ask": "GET", "leave": "DELETE"}
 
 clock = time.perf_counter_ns
 
@@ -33,6 +39,12 @@ class Customer:
 
     user_id: int
     token: str
+    lane: int = 1  # of a waiting room, as the token has it
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of each of their requests."""
+        return {"Authorization": f"Bearer {self.token}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,88 +59,66 @@ class Manners:
     poll_max: float = 3.0
 
 
-class Rush:
-    """N customers who rush one event. `run` once; `tally` counts how far it is.
+class Crowd(ABC):
+    """Customers of one event. `run` once; `tally` counts how far it is.
 
-    `duplicates` more requests are sent by the first of them at the same moment as their own: double clicks, in turn
-    under the same Idempotency-Key and under another one. `seed` decides in which order the customers come, and they
-    come evenly over the seconds of `over`, all at once where it is 0.
+    At most `concurrency` claim requests are under way at once, and as many visits to a waiting room.
     """
 
     def __init__(
-        self,
-        *,
-        url: str,
-        event_id: int,
-        customers: Sequence[Customer],
-        history: History,
-        concurrency: int = 200,
-        duplicates: int = 0,
-        seed: int = 1,
-        over: float = 0,
-        manners: Manners | None = None,
+        self, *, url: str, event_id: int, history: History, concurrency: int, seed: int, manners: Manners | None
     ) -> None:
-        self._url = URL(f"{url.rstrip('/')}/api/v1/events/{event_id}/claims")
+        self._event_url = URL(f"{url.rstrip('/')}/api/v1/events/{event_id}")
         self._history = history
         self._manners = manners or Manners()
-        self._random = random.Random(seed)  # noqa: S311 - an order that can be had again, not a secret
-        self._requests = self._plan(customers, duplicates, over)
-        # Polls have lanes of their own: following what is accepted must not hold up the rush, nor the reverse.
-        self._lanes: dict[Kind, asyncio.Semaphore] = {
+        self._random = random.Random(seed)  # noqa: S311 - what can be had again, not a secret
+        # Polls and visits have places of their own: following what is accepted must not hold up the rush, nor the
+        # reverse.
+        few, visits = max(1, concurrency // 4), asyncio.Semaphore(concurrency)
+        self._places: dict[Kind, asyncio.Semaphore] = {
             "claim": asyncio.Semaphore(concurrency),
-            "poll": asyncio.Semaphore(max(1, concurrency // 4)),
+            "poll": asyncio.Semaphore(few),
+            "join": visits,
+            "ask": visits,
+            "leave": visits,
         }
-        self._connections = concurrency + max(1, concurrency // 4)
+        self._connections = 2 * concurrency + few
         self._session: aiohttp.ClientSession
         self._following: dict[str, asyncio.Task[None]] = {}
-        self.tally: Counter[str] = Counter(requests=len(self._requests))
+        self.tally: Counter[str] = Counter()
 
     async def run(self, *, follow_for: float = 60.0) -> None:
-        """Send all requests, then go on following the accepted claims for at most `follow_for` seconds."""
+        """Play, then go on following the accepted claims for at most `follow_for` seconds."""
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=600),
             timeout=aiohttp.ClientTimeout(total=self._manners.timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "application/json", "User-Agent": "seonchak-rush"},
         ) as self._session:
-            async with asyncio.TaskGroup() as rush:
-                for customer, key, arrival in self._requests:
-                    rush.create_task(self._claim(customer, key, arrival))
+            await self._play()
             if self._following:
                 _, late = await asyncio.wait(self._following.values(), timeout=follow_for)
                 for task in late:
                     task.cancel()  # whether a claim should have ended by now is the checker's to say
                 await asyncio.gather(*self._following.values(), return_exceptions=True)
 
-    def _plan(self, customers: Sequence[Customer], duplicates: int, over: float) -> list[tuple[Customer, str, float]]:
-        """Who asks under which key, and how many seconds after the start."""
-        # The keys are new in each rush: an old one would get the answer of the rush before.
-        name = secrets.token_hex(6)
-        order = self._random.sample(list(customers), len(customers))
-        keys = [[f"{name}-{customer.user_id}"] for customer in order]
-        for number in range(duplicates):
-            mine = keys[number % len(keys)]
-            mine.append(mine[0] if number % 2 == 0 else f"{mine[0]}-{number}")
-        return [
-            (customer, key, over * number / len(order))
-            for number, (customer, each) in enumerate(zip(order, keys, strict=True))
-            for key in each
-        ]
+    @abstractmethod
+    async def _play(self) -> None:
+        """Have all of them come, and do what they do."""
 
-    async def _claim(self, customer: Customer, key: str, arrival: float) -> None:
-        """Arrive, then ask until there is an answer that is final, or all tries are used up."""
-        await asyncio.sleep(arrival)
-        headers = {"Authorization": f"Bearer {customer.token}", "Idempotency-Key": key}
-        for attempt in range(1, self._manners.tries + 1):
-            exchange, retry_after = await self._ask(customer, "claim", self._url, headers, key=key, attempt=attempt)
+    async def _claim(self, customer: Customer, key: str) -> Exchange:
+        """Ask until there is an answer that is final, or all tries are used up; the last answer."""
+        url = self._event_url / "claims"
+        attempt = 0
+        while True:
+            attempt += 1
+            exchange, retry_after = await self._ask(customer, "claim", url, key=key, attempt=attempt)
             self.tally[_kind_of(exchange)] += 1
             if exchange.claim_id:
                 self._follow(customer, exchange.claim_id)
-            if exchange.status not in TRY_AGAIN:
-                break
-            if attempt < self._manners.tries:
-                await asyncio.sleep(self._pause(attempt, retry_after))
-        self.tally["done"] += 1
+            if exchange.status not in TRY_AGAIN or attempt == self._manners.tries:
+                return exchange
+            await asyncio.sleep(self._pause(attempt, retry_after))
 
     def _follow(self, customer: Customer, claim_id: str) -> None:
         if claim_id not in self._following:
@@ -137,27 +127,26 @@ class Rush:
 
     async def _poll(self, customer: Customer, claim_id: str) -> None:
         """Look at the claim, ever more seldom, until it is issued or rejected."""
-        headers = {"Authorization": f"Bearer {customer.token}"}
-        url = self._url / claim_id
+        url = self._event_url / "claims" / claim_id
         interval, attempt, ended = self._manners.poll, 0, False
         while not ended:
             attempt += 1
             await asyncio.sleep(interval * self._random.uniform(0.5, 1.5))
-            exchange, retry_after = await self._ask(customer, "poll", url, headers, attempt=attempt)
+            exchange, retry_after = await self._ask(customer, "poll", url, attempt=attempt)
             interval = max(retry_after, min(self._manners.poll_max, interval * 1.5))
             ended = exchange.state in ENDED
         self.tally["ended"] += 1
 
     async def _ask(
-        self, customer: Customer, kind: Kind, url: URL, headers: dict[str, str], *, attempt: int, key: str = ""
+        self, customer: Customer, kind: Kind, url: URL, *, attempt: int = 1, key: str = ""
     ) -> tuple[Exchange, float]:
         """Send one request; what came of it, and the seconds after which the server wants to be asked again."""
         status, retry_after, answer = None, 0.0, {}
-        async with self._lanes[kind]:
+        headers = customer.headers | ({"Idempotency-Key": key} if key else {})
+        async with self._places[kind]:
             asked = clock()
             try:
-                method = "POST" if kind == "claim" else "GET"
-                async with self._session.request(method, url, headers=headers) as response:
+                async with self._session.request(METHODS[kind], url, headers=headers) as response:
                     body = await response.read()
                     status, retry_after = response.status, _seconds(response.headers.get("Retry-After", ""))
                     answer = _document(body)
@@ -178,6 +167,7 @@ class Rush:
             sequence=claim.get("sequence", 0),
             state=claim.get("status", "") if "id" in claim else "",  # a problem's `status` is HTTP's
             reason=claim.get("reason") or "",
+            ticket=_ticket(answer, customer) if kind in ("join", "ask") and status == HTTPStatus.OK else None,
         )
         self._history.add(exchange)
         return exchange, retry_after
@@ -186,6 +176,72 @@ class Rush:
         """Seconds before the next try: as the server asks, and spread, so that those refused together come apart."""
         backoff = min(self._manners.backoff_max, self._manners.backoff * 2.0 ** (attempt - 1))
         return retry_after + backoff * self._random.uniform(0.5, 1.0)
+
+
+class Rush(Crowd):
+    """N customers who rush one event.
+
+    `duplicates` more requests are sent by the first of them at the same moment as their own: double clicks, in turn
+    under the same Idempotency-Key and under another one. `seed` decides in which order the customers come, and they
+    come evenly over the seconds of `over`, all at once where it is 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        event_id: int,
+        customers: Sequence[Customer],
+        history: History,
+        concurrency: int = 200,
+        duplicates: int = 0,
+        seed: int = 1,
+        over: float = 0,
+        manners: Manners | None = None,
+    ) -> None:
+        super().__init__(
+            url=url, event_id=event_id, history=history, concurrency=concurrency, seed=seed, manners=manners
+        )
+        self._requests = self._plan(customers, duplicates, over)
+        self.tally["requests"] = len(self._requests)
+
+    def _plan(self, customers: Sequence[Customer], duplicates: int, over: float) -> list[tuple[Customer, str, float]]:
+        """Who asks under which key, and how many seconds after the start."""
+        # The keys are new in each rush: an old one would get the answer of the rush before.
+        name = secrets.token_hex(6)
+        order = self._random.sample(list(customers), len(customers))
+        keys = [[f"{name}-{customer.user_id}"] for customer in order]
+        for number in range(duplicates):
+            mine = keys[number % len(keys)]
+            mine.append(mine[0] if number % 2 == 0 else f"{mine[0]}-{number}")
+        return [
+            (customer, key, over * number / len(order))
+            for number, (customer, each) in enumerate(zip(order, keys, strict=True))
+            for key in each
+        ]
+
+    async def _play(self) -> None:
+        async with asyncio.TaskGroup() as rush:
+            for customer, key, arrival in self._requests:
+                rush.create_task(self._come(customer, key, arrival))
+
+    async def _come(self, customer: Customer, key: str, arrival: float) -> None:
+        await asyncio.sleep(arrival)
+        await self._claim(customer, key)
+        self.tally["done"] += 1
+
+
+def _ticket(answer: dict[str, Any], customer: Customer) -> Ticket:
+    return Ticket(
+        number=answer["number"],
+        lane=customer.lane,
+        status=answer["status"],
+        ahead=answer["ahead"],
+        eta_seconds=answer["eta_seconds"],
+        poll_after_ms=answer["poll_after_ms"],
+        pass_expires_at=answer["pass_expires_at"],
+        odds=answer["odds"],
+    )
 
 
 def _kind_of(exchange: Exchange) -> str:

@@ -2,17 +2,31 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO, Literal
 
 import orjson
 
-Kind = Literal["claim", "poll"]
+Kind = Literal["claim", "poll", "join", "ask", "leave"]  # the last three are visits to the waiting room
 
 ACCEPTED = (201, 202)
 REFUSED = 400
 SERVER_ERROR = 500
 BILLION = 1_000_000_000  # nanoseconds in a second
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A place in the waiting room, as an answer tells it to its owner."""
+
+    number: int
+    lane: int  # as the owner's token has it; no answer names it
+    status: Literal["waiting", "admitted"]
+    ahead: int | None  # in the lane; None where nobody knows yet
+    poll_after_ms: int
+    eta_seconds: int | None = None
+    pass_expires_at: str | None = None
+    odds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,7 @@ class Exchange:
     sequence: int = 0
     state: str = ""  # pending, issued or rejected, as the answer has it
     reason: str = ""  # why it was rejected
+    ticket: Ticket | None = None
 
     @property
     def accepted(self) -> bool:
@@ -75,6 +90,7 @@ class Exchange:
             "sequence": self.sequence,
             "state": self.state,
             "reason": self.reason,
+            "ticket": asdict(self.ticket) if self.ticket else "",
         }
         return {name: value for name, value in line.items() if value not in ("", 0)}
 

@@ -38,6 +38,7 @@ def measure(history: Iterable[Exchange], *, last_issued_after: float | None = No
     """The numbers of a history. Claims are counted once, and timed until the last of them was first promised."""
     exchanges = list(history)
     requests = sorted((one for one in exchanges if one.kind == "claim"), key=lambda one: one.answered_ns)
+    polls = sum(one.kind == "poll" for one in exchanges)
     start = min((one.asked_ns for one in requests), default=0)
     answers: Counter[str] = Counter()
     promised: dict[str, int] = {}
@@ -52,7 +53,7 @@ def measure(history: Iterable[Exchange], *, last_issued_after: float | None = No
     return Numbers(
         answers=dict(answers.most_common()),
         requests=len(requests),
-        polls=len(exchanges) - len(requests),
+        polls=polls,
         seconds=seconds,
         requests_per_second=answered / seconds if seconds else 0.0,
         claims=len(promised),
@@ -134,26 +135,28 @@ def verdict_line(verdicts: Sequence[Verdict], *, quantity: int, limit: int) -> s
     return f"VERDICT: kept — {issued:,} of {quantity:,} issued, {each}, in order, none lost"
 
 
-async def watch(tally: Mapping[str, int], console: Console, *, line_every: float = 2.0) -> None:
+async def watch(
+    tally: Mapping[str, int], console: Console, *, done: str = "requests done", line_every: float = 2.0
+) -> None:
     """Show how far the rush is until cancelled: a moving bar in a terminal, else a line every few seconds."""
     if not console.is_terminal:
         while True:
             await asyncio.sleep(line_every)
-            console.print(_progress(tally), soft_wrap=True)
+            console.print(_progress(tally, done), soft_wrap=True)
     columns = (TextColumn("rush"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     # Drawn by this loop and not by a thread, which would take the processor from it in the midst of a request.
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
-        task = progress.add_task(_progress(tally), total=tally["requests"])
+        task = progress.add_task(_progress(tally, done), total=tally["requests"])
         while True:
-            progress.update(task, completed=tally["done"], description=_progress(tally))
+            progress.update(task, completed=tally["done"], description=_progress(tally, done))
             progress.refresh()
             await asyncio.sleep(0.25)
 
 
-def _progress(tally: Mapping[str, int]) -> str:
+def _progress(tally: Mapping[str, int], done: str) -> str:
     answers = {name: number for name, number in tally.items() if name not in COUNTERS}
     told = ", ".join(f"{number:,} {name}" for name, number in answers.items())
-    text = f"{tally['done']:,} of {tally['requests']:,} requests done" + (f": {told}" if told else "")
+    text = f"{tally['done']:,} of {tally['requests']:,} {done}" + (f": {told}" if told else "")
     if tally["followed"]:
         text += f"; {tally['ended']:,} of {tally['followed']:,} claims ended"
     return text

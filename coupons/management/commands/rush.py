@@ -4,6 +4,7 @@ import asyncio
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
@@ -11,6 +12,7 @@ from typing import IO, Any
 import aiohttp
 import orjson
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 from django.utils import timezone
@@ -18,11 +20,16 @@ from rest_framework_simplejwt.tokens import AccessToken
 from rich.console import Console
 
 from coupons.management.words import first_line
-from coupons.rush import evidence, report
+from coupons.rush import evidence, report, room_report
 from coupons.rush.checker import check
-from coupons.rush.client import Customer, Manners, Rush
+from coupons.rush.client import Crowd, Customer, Manners, Rush
 from coupons.rush.history import History
+from coupons.rush.room import check_room
+from coupons.rush.stays import Room
+from coupons.rush.visitors import Visitors
 from events.models import Event, Phase
+from events.tokens import FIRST_LANE, LAST_LANE
+from events.waiting_room.store import bulk_room_store
 
 # Exit statuses beside 0.
 BROKEN = 1
@@ -36,7 +43,10 @@ class Command(BaseCommand):
     The users are the first N active ones that are not staff. Their tokens are made here with the settings' key and
     not by signing in: sign-in is limited per address by design, and all of them come from one.
 
-    The sale must belong to the rush alone while it runs: the coupon of anybody else is one that nobody was promised.
+    The sale must belong to the rush alone while it runs: the coupon of anybody else is one that nobody was promised,
+    unless `--guests` says that there are others.
+
+    With `--waiting-room` they queue, and what the room promises (W1 to W7) is checked as well.
     """
 
     help = "Rush a sale with many users over HTTP, then check every promise against the database."
@@ -65,6 +75,20 @@ class Command(BaseCommand):
             help="P8: seconds in which 99 of 100 refusals must have come",
         )
         parser.add_argument("--seed", type=int, default=1, help="decides in which order the users come")
+        parser.add_argument(
+            "--guests", action="store_true", help="others may take part: a coupon of theirs breaks no promise"
+        )
+        room = parser.add_argument_group("a sale with a waiting room")
+        room.add_argument("--waiting-room", action="store_true", help="queue, poll as told, and claim when let in")
+        room.add_argument("--in-line", type=_positive, help="so many in the room at once; the others come as these go")
+        room.add_argument(
+            "--first-lane", type=_percentage, default=2, help="of a hundred users, so many are of the first lane"
+        )
+        room.add_argument(
+            "--patience",
+            type=_seconds,
+            help="seconds after which it ends, though some wait still; unless given, long enough for the event",
+        )
         parser.add_argument("--json", metavar="FILE", help="write the numbers and the verdicts there")
         parser.add_argument("--history", metavar="FILE", help="write every request and answer there, as JSON lines")
 
@@ -74,48 +98,101 @@ class Command(BaseCommand):
             result, history = _open(files, options["json"]), History(_open(files, options["history"]))
             try:
                 event = _ready_event(options["event"])
-                customers = _customers(options["users"])
+                _require_suitable(event, options)
+                customers = _customers(options["users"], options["first_lane"] if event.waiting_room else 0)
                 before = evidence.before(event.id)
-                self._rush(customers, history, options)
+                self._rush(_crowd(event, customers, history, options), options)
                 database = evidence.read(event.id, before=before)
                 last = evidence.last_issued_at(event.id, since=before.at)
             except DatabaseError as error:
                 raise CommandError(f"PostgreSQL cannot be asked: {first_line(error)}", returncode=USAGE) from error
             except KeyboardInterrupt:
                 raise CommandError("interrupted: there is no verdict.", returncode=INTERRUPTED) from None
+            if options["guests"]:
+                mine = {customer.user_id for customer in customers}
+                theirs = {row.claim for row in database.coupons if row.user_id not in mine}
+                database = replace(database, before=database.before | theirs)
             numbers = report.measure(history, last_issued_after=(last - before.at).total_seconds() if last else None)
             verdicts = check(history, database, refused_within=options["refused_within"])
+            visits = room_report.measure(history) if event.waiting_room else None
+            if visits:
+                verdicts += check_room(
+                    history, Room(event.admission_rate, event.max_active, event.pass_ttl, event.quantity)
+                )
             if result is not None:
                 named = ("event", "users", "concurrency", "duplicates", "over", "url", "seed")
                 about = {name: options[name] for name in named}
+                if visits:
+                    about["visits"] = asdict(visits)
                 document = report.document(numbers, verdicts, **about, started_at=before.at)
                 result.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         console = Console(force_terminal=self.stdout.isatty(), width=110, highlight=False)
         with console.capture() as text:
+            if visits:
+                room_report.show(console, visits)
             report.show(console, numbers, verdicts, quantity=database.quantity, limit=database.per_user_limit)
         self.stdout.write(text.get())
         if not all(one.kept for one in verdicts):
             raise SystemExit(BROKEN)
 
-    def _rush(self, customers: Sequence[Customer], history: History, options: Mapping[str, Any]) -> None:
+    def _rush(self, crowd: Crowd, options: Mapping[str, Any]) -> None:
         """Let the customers rush, and wait until what they were promised has been issued."""
-        rush = Rush(
-            url=options["url"],
-            event_id=options["event"],
-            customers=customers,
-            history=history,
-            concurrency=options["concurrency"],
-            duplicates=options["duplicates"],
-            seed=options["seed"],
-            over=options["over"],
-            manners=Manners(timeout=options["timeout"]),
-        )
         progress = Console(stderr=True, highlight=False)
         drain = options["drain_timeout"]
-        asyncio.run(_run(rush, url=options["url"], event_id=options["event"], follow_for=drain, progress=progress))
+        done = "visitors through" if options["waiting_room"] else "requests done"
+        asyncio.run(
+            _run(crowd, url=options["url"], event_id=options["event"], follow_for=drain, progress=progress, done=done)
+        )
         # The polls have waited already; this is for claims whose owners never heard of them.
         if not evidence.wait_until_drained(options["event"], seconds=drain):
             progress.print(f"not drained within {drain:g} s: is a worker running?", style="bold red")
+
+
+def _crowd(event: Event, customers: Sequence[Customer], history: History, options: Mapping[str, Any]) -> Crowd:
+    """The people of the rush."""
+    about = {name: options[name] for name in ("url", "concurrency", "seed", "over")}
+    manners = Manners(timeout=options["timeout"])
+    if not event.waiting_room:
+        return Rush(
+            **about,
+            event_id=event.id,
+            customers=customers,
+            history=history,
+            duplicates=options["duplicates"],
+            manners=manners,
+        )
+    return Visitors(
+        **about,
+        event_id=event.id,
+        customers=customers,
+        history=history,
+        grace=event.grace,
+        patience=options["patience"] or _patience(event, len(customers)) + options["over"],
+        in_line=options["in_line"],
+        manners=manners,
+    )
+
+
+def _patience(event: Event, users: int) -> float:
+    """Seconds in which all should be through: some come back late, and queue anew; each of some keeps a pass long."""
+    pace = min(event.admission_rate, event.max_active / 10)
+    return 60 + 2 * users / pace + 2 * event.grace + 2 * event.pass_ttl
+
+
+def _require_suitable(event: Event, options: Mapping[str, Any]) -> None:
+    """The rush must be one for such an event, and its waiting room empty."""
+    if event.waiting_room != options["waiting_room"]:
+        what = "has a waiting room: rush it with" if event.waiting_room else "has no waiting room: rush it without"
+        raise CommandError(f"Event {event.id} {what} --waiting-room.", returncode=USAGE)
+    if not event.waiting_room:
+        return
+    if options["duplicates"]:
+        raise CommandError("--duplicates is for a sale without a waiting room.", returncode=USAGE)
+    numbers = bulk_room_store().numbers([event.id]).get(event.id)
+    if numbers is None:
+        raise CommandError("The waiting room cannot be read.", returncode=USAGE)
+    if numbers.waiting:
+        raise CommandError(f"{numbers.waiting:,} people wait for event {event.id} already.", returncode=USAGE)
 
 
 def _ready_event(event_id: int) -> Event:
@@ -139,11 +216,12 @@ def _ready_event(event_id: int) -> Event:
     return event
 
 
-def _customers(number: int) -> list[Customer]:
-    """The first `number` users that are active and not staff, signed in."""
+def _customers(number: int, first_lane: int) -> list[Customer]:
+    """The first `number` users that are active and not staff, signed in; of a hundred, so many of the first lane."""
     user_model = get_user_model()
     users = user_model.objects.filter(is_active=True, is_staff=False).order_by("pk").only("pk", "is_active")[:number]
-    customers = [Customer(user.pk, str(AccessToken.for_user(user))) for user in users]
+    lanes = [FIRST_LANE if place % 100 < first_lane else LAST_LANE for place in range(number)]
+    customers = [Customer(user.pk, _token(user, lane), lane) for user, lane in zip(users, lanes, strict=False)]
     if len(customers) < number:
         raise CommandError(
             f"There are only {len(customers):,} users to rush with, not {number:,}: "
@@ -153,11 +231,17 @@ def _customers(number: int) -> list[Customer]:
     return customers
 
 
-async def _run(rush: Rush, *, url: str, event_id: int, follow_for: float, progress: Console) -> None:
+def _token(user: User, lane: int) -> str:
+    token = AccessToken.for_user(user)
+    token["lane"] = lane
+    return str(token)
+
+
+async def _run(crowd: Crowd, *, url: str, event_id: int, follow_for: float, progress: Console, done: str) -> None:
     await _require_server(url, event_id)
-    watching = asyncio.create_task(report.watch(rush.tally, progress))
+    watching = asyncio.create_task(report.watch(crowd.tally, progress, done=done))
     try:
-        await rush.run(follow_for=follow_for)
+        await crowd.run(follow_for=follow_for)
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -194,6 +278,13 @@ def _open(files: ExitStack, name: str | None) -> IO[bytes] | None:
 
 def _positive(text: str) -> int:
     return _whole(text, least=1)
+
+
+def _percentage(text: str) -> int:
+    number = _natural(text)
+    if number > 100:  # noqa: PLR2004
+        raise ArgumentTypeError(f"{number} is more than 100")
+    return number
 
 
 def _natural(text: str) -> int:

@@ -1,0 +1,105 @@
+"""How fast a waiting room lets people in: nobody too late, and all of them at the rate.
+
+**Late.** Each place (of the `max_active`) is taken by one person for no longer than it takes to be found absent, or to
+come, and `pass_ttl`. So people come in at `min(rate, max_active / (pass_ttl + HELD_S))` a second at least, while there
+are units for that many. Who has n before them in their lane, and m in lane 0, now or ever, is called within (n + m + 1)
+of these, and has come `HELD_S` later. A bound that is never passed, and mostly far away.
+
+**Pace.** Where it is neither the passes nor the units that hold people back, it is the rate alone. That is so while
+somebody is in line, and there are free places for all whom the rate calls in `CALLED_S`, the time that one who is
+called takes to come or to be found absent. Who is called and has not come yet is not seen, so the pace is measured from
+`SETTLED_S` later on; it goes up and down by the number of the absent among those who are called.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from coupons.rush.history import BILLION, Exchange
+from coupons.rush.stays import FOREVER, Room, Stay
+
+HELD_S = 45  # visitors are told to come in 30 s at most, with jitter 39 s; some are waited for 2 s more
+CALLED_S = 5  # the same for those whose turn is near, who are told to come in about a second
+SETTLED_S = 5
+STEP_NS = BILLION
+
+
+class _Range(NamedTuple):
+    lowest: float
+    highest: float
+
+    def contains(self, value: float) -> bool:
+        """Whether a value lies in it."""
+        return self.lowest <= value <= self.highest
+
+
+TOLERANCE = _Range(0.95, 1.05)  # of the rate
+
+
+def late(stays: Sequence[Stay], exchanges: Sequence[Exchange], room: Room) -> int:
+    """How many were still told to wait when they must have been let in, although they came whenever told to."""
+    pace = min(room.rate, room.max_active / (room.pass_ttl + HELD_S))
+    scarce = _scarce_from(exchanges, room)
+    first_lane = sum(stay.lane == 0 for stay in stays)
+    in_lane: Counter[int] = Counter()
+    found = 0
+    for stay in sorted(stays, key=lambda one: one.number):
+        before = in_lane[stay.lane] + (first_lane if stay.lane else 0)
+        in_lane[stay.lane] += 1
+        deadline = stay.answered_ns + int(((before + 1) / pace + HELD_S) * BILLION)
+        waiting = (one for one in stay.told if one.ticket and one.ticket.status == "waiting")
+        found += any(deadline < one.asked_ns < scarce and stay.present_at(one) for one in waiting)
+    return found
+
+
+def windows(stays: Sequence[Stay], exchanges: Sequence[Exchange], room: Room) -> list[float]:
+    """What came in over each stretch of time in which the rate alone held people back, as a share of it."""
+    came = sorted(stay.admitted.answered_ns for stay in stays if stay.admitted)
+    due = room.rate * room.window_ns / BILLION
+    shares = []
+    for start, end in _unbounded(stays, exchanges, room):
+        since = start + SETTLED_S * BILLION
+        while since + room.window_ns <= end:
+            shares.append((bisect_left(came, since + room.window_ns) - bisect_left(came, since)) / due)
+            since += STEP_NS
+    return shares
+
+
+def _claimed(exchanges: Sequence[Exchange]) -> list[int]:
+    """When each claim that was accepted was asked for."""
+    claims: dict[str, int] = {}
+    for one in exchanges:
+        if one.accepted:
+            claims.setdefault(one.claim_id, one.asked_ns)
+    return sorted(claims.values())
+
+
+def _scarce_from(exchanges: Sequence[Exchange], room: Room) -> int:
+    """When there were too few units, perhaps, to let `max_active` in at once."""
+    claimed, enough = _claimed(exchanges), room.quantity - room.max_active
+    if enough < 0:
+        return 0
+    return claimed[enough] if enough < len(claimed) else FOREVER
+
+
+def _unbounded(stays: Sequence[Stay], exchanges: Sequence[Exchange], room: Room) -> list[tuple[int, int]]:
+    """From when until when somebody was in line all the time, and neither passes nor units may have been scarce."""
+    changes = [(asked, 0, 0, -1) for asked in _claimed(exchanges)]
+    for stay in stays:
+        if stay.behind:
+            changes += [(stay.answered_ns, 1, 0, 0), (stay.behind[-1].asked_ns, -1, 0, 0)]
+        if stay.admitted:
+            end = min(stay.given_back_ns, stay.admitted.answered_ns + room.pass_ttl_ns)
+            changes += [(stay.admitted.asked_ns, 0, 1, 0), (end, 0, -1, 0)]
+    in_line, passes, units = 0, 0, room.quantity
+    found, since = [], None
+    for now, line, of_pass, of_unit in sorted(changes):
+        in_line, passes, units = in_line + line, passes + of_pass, units + of_unit
+        free = min(room.max_active, units) - passes
+        if in_line and free >= room.rate * CALLED_S:
+            since = now if since is None else since
+        elif since is not None:
+            found.append((since, now))
+            since = None
+    return found

@@ -1,0 +1,107 @@
+"""The stays in a waiting room, put together from a history: who had which ticket, and what they were told of it."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from coupons.rush.history import BILLION, Exchange
+
+MILLION = 1_000_000  # nanoseconds in a millisecond
+SLACK_NS = 1_800 * MILLION  # after the time they were told, visitors count as absent: the room's 2 s, less rounding
+EARLY_NS = 5 * MILLION  # a timer may go off so much before its time
+FOREVER = 2**63
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How people are let in, as the event has it, and for how many there is a unit."""
+
+    rate: int  # a second
+    max_active: int
+    pass_ttl: int  # seconds
+    quantity: int
+
+    @property
+    def pass_ttl_ns(self) -> int:
+        """How long a pass is good, in nanoseconds."""
+        return self.pass_ttl * BILLION
+
+    @property
+    def window_ns(self) -> int:
+        """Over how long the pace is measured: 10 s, or longer where five per cent were but a few people."""
+        return max(10, -(-500 // self.rate)) * BILLION
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A user's time with one ticket. Times in nanoseconds, as the history has them."""
+
+    user_id: int
+    number: int
+    lane: int
+    asked_ns: int  # it was taken after this …
+    answered_ns: int  # … and before this
+    told: Sequence[Exchange]  # the answers with the ticket, by the time they were asked for
+    admitted: Exchange | None  # the first answer that told of the pass
+    asked_back_ns: int  # when its owner, admitted, first asked to claim or to leave; `FOREVER` if never
+    given_back_ns: int  # when that was first answered with a claim, or had been left; likewise
+
+    @property
+    def behind(self) -> list[Exchange]:
+        """The answers that tell of somebody ahead: the visitor was in line when they were given."""
+        return [one for one in self.told if one.ticket and one.ticket.status == "waiting" and one.ticket.ahead]
+
+    def present_at(self, visit: Exchange) -> bool:
+        """Whether the visitor had certainly come to this visit, and to all before it, when told to at the latest.
+
+        A visit that comes before its time, with another tab, may not have been noted: it puts nothing off.
+        """
+        on_time, due = 0, FOREVER
+        for one in [*self.told, visit]:
+            if one.asked_ns > visit.asked_ns:
+                break
+            if one.answered_ns > due:
+                return False
+            if one.ticket:
+                told_ns = one.ticket.poll_after_ms * MILLION
+                next_due = one.asked_ns + told_ns + SLACK_NS
+                due = next_due if one.asked_ns >= on_time else min(due, next_due)
+                on_time = max(on_time, one.answered_ns + told_ns - EARLY_NS)
+        return True
+
+
+def stays_of(by_user: Mapping[int, Sequence[Exchange]]) -> list[Stay]:
+    """The stays of all users, whose exchanges are by the time they were asked."""
+    return [
+        _stay(user_id, number, told, exchanges)
+        for user_id, exchanges in by_user.items()
+        for number, told in _tickets(exchanges).items()
+    ]
+
+
+def _tickets(exchanges: Sequence[Exchange]) -> dict[int, list[Exchange]]:
+    tickets: dict[int, list[Exchange]] = defaultdict(list)
+    for one in exchanges:
+        if one.ticket:
+            tickets[one.ticket.number].append(one)
+    return tickets
+
+
+def _stay(user_id: int, number: int, told: Sequence[Exchange], exchanges: Sequence[Exchange]) -> Stay:
+    joins = [one for one in exchanges if one.kind == "join" and one.open_ended and one.asked_ns < told[0].asked_ns]
+    admissions = [one for one in told if one.ticket and one.ticket.status == "admitted"]
+    admitted = min(admissions, key=lambda one: one.answered_ns, default=None)
+    back = []
+    if admitted:
+        back = [one for one in exchanges if one.kind in ("claim", "leave") and one.answered_ns > admitted.answered_ns]
+    return Stay(
+        user_id=user_id,
+        number=number,
+        lane=told[0].ticket.lane if told[0].ticket else 1,
+        asked_ns=min(one.asked_ns for one in [*joins, *told]),
+        answered_ns=min(one.answered_ns for one in told),
+        told=told,
+        admitted=admitted,
+        asked_back_ns=min((one.asked_ns for one in back), default=FOREVER),
+        given_back_ns=min((one.answered_ns for one in back if one.claim_id or one.kind == "leave"), default=FOREVER),
+    )

@@ -1,0 +1,187 @@
+"""The visitors of a waiting room: most wait as they are told to, the others do what people do.
+
+They know only the API, as all of the crowd: where to come again is what `poll_after_ms` said.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from enum import StrEnum
+
+from coupons.rush.client import TRY_AGAIN, Crowd, Customer, Manners
+from coupons.rush.history import Exchange, History, Kind
+
+TABS = 3
+AWAY = 3.0  # seconds from leaving to joining again; the room wants two
+
+
+class Role(StrEnum):
+    """What a visitor does."""
+
+    PATIENT = "patient"
+    LEAVING = "leave"  # half of them come back, to the end of the line
+    CLOSING = "close the tab"
+    BACK_IN_TIME = "back within the grace"
+    BACK_LATE = "back too late"
+    HASTY = "hasty"
+    MANY_TABS = "many tabs"
+    PUSHING = "claim before their turn"
+    OUTSIDE = "claim without a ticket"
+
+
+SHARES = {  # of a hundred
+    Role.PATIENT: 66,
+    Role.LEAVING: 5,
+    Role.CLOSING: 6,
+    Role.BACK_IN_TIME: 4,
+    Role.BACK_LATE: 3,
+    Role.HASTY: 3,
+    Role.MANY_TABS: 4,
+    Role.PUSHING: 4,
+    Role.OUTSIDE: 5,
+}
+LETS_IT_RUN_OUT, ASKS_TWICE = 0.03, 0.1  # of those with a pass
+
+
+class Visitors(Crowd):
+    """N customers who queue for one event. `run` once; it ends when all are through, or after `patience` seconds.
+
+    They come evenly over the seconds of `over`; where `in_line` is given, at most so many are there at once, and the
+    next come as these go. `grace` is the event's, in seconds. `seed` decides who does what, and who comes first.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        event_id: int,
+        customers: Sequence[Customer],
+        history: History,
+        grace: float,
+        patience: float,
+        concurrency: int = 200,
+        seed: int = 1,
+        over: float = 0,
+        in_line: int | None = None,
+        manners: Manners | None = None,
+    ) -> None:
+        super().__init__(
+            url=url, event_id=event_id, history=history, concurrency=concurrency, seed=seed, manners=manners
+        )
+        self._queue = self._event_url / "queue"
+        self._name = secrets.token_hex(6)  # of the keys, which are new in each rush
+        self._grace = grace
+        self._patience = patience
+        order = self._random.sample(list(customers), len(customers))
+        roles = self._random.choices(list(SHARES), list(SHARES.values()), k=len(order))
+        self._plan = [
+            (customer, role, over * number / len(order))
+            for number, (customer, role) in enumerate(zip(order, roles, strict=True))
+        ]
+        self._room = asyncio.Semaphore(in_line or len(order))
+        self.tally["requests"] = len(order)
+
+    async def _play(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience), asyncio.TaskGroup() as group:
+                for customer, role, arrival in self._plan:
+                    group.create_task(self._come(customer, role, arrival))
+        except TimeoutError:
+            self.tally["still there at the end"] = self.tally["requests"] - self.tally["done"]
+
+    async def _come(self, customer: Customer, role: Role, arrival: float) -> None:
+        await asyncio.sleep(arrival)
+        async with self._room:
+            match role:
+                case Role.MANY_TABS:
+                    async with asyncio.TaskGroup() as tabs:
+                        for number in range(TABS):
+                            tabs.create_task(self._wait_and_claim(customer, tab=number))
+                case Role.OUTSIDE:
+                    await asyncio.sleep(self._random.uniform(0, 2))
+                    await self._claim(customer, self._key(customer))
+                case Role.PATIENT:
+                    await self._wait_and_claim(customer)
+                case _:
+                    told = await self._wait(customer, "join", visits=self._random.randint(1, 4))
+                    if told.ticket and told.ticket.status == "waiting":
+                        await self._misbehave(customer, role, told)
+                    else:
+                        await self._use_pass(customer, told)
+        self.tally["done"] += 1
+
+    async def _misbehave(self, customer: Customer, role: Role, told: Exchange) -> None:
+        """What those do who do not wait patiently, from when they have been told so far."""
+        eta = told.ticket.eta_seconds or 0 if told.ticket else 0
+        match role:
+            case Role.LEAVING:
+                await self._visit(customer, "leave")
+                if self._random.random() < 0.5:  # noqa: PLR2004 - half of them
+                    await asyncio.sleep(AWAY)
+                    await self._wait_and_claim(customer)
+            case Role.BACK_IN_TIME:
+                await self._be_away(customer, eta + self._grace / 2)
+            case Role.BACK_LATE:
+                await self._be_away(customer, 1.5 * eta + self._grace + AWAY)
+            case Role.PUSHING:
+                await self._claim(customer, f"{self._key(customer)}-early")
+                await self._wait_and_claim(customer)
+            case Role.HASTY:
+                while told.ticket is None or told.ticket.status == "waiting":
+                    await asyncio.sleep(self._random.uniform(0.2, 0.4))
+                    told = await self._visit(customer, "ask")
+                    if told.status not in (*TRY_AGAIN, 200):
+                        return
+                await self._use_pass(customer, told)
+
+    async def _be_away(self, customer: Customer, seconds: float) -> None:
+        """Close the tab, and open it again later. Who has lost the place by then queues anew."""
+        await asyncio.sleep(seconds)
+        told = await self._wait(customer, "ask")
+        if told.code == "not_found":
+            told = await self._wait(customer, "join")
+        await self._use_pass(customer, told)
+
+    async def _wait_and_claim(self, customer: Customer, *, tab: int = 0) -> None:
+        await self._use_pass(customer, await self._wait(customer, "join"), tab=tab)
+
+    async def _wait(self, customer: Customer, kind: Kind, *, visits: int | None = None) -> Exchange:
+        """Come as told until there is a pass, or a refusal that is final, or `visits` are made; the last answer."""
+        made = failed = 0
+        while True:
+            told, retry_after = await self._ask(customer, kind, self._queue)
+            if told.status in TRY_AGAIN:
+                failed += 1
+                await asyncio.sleep(self._pause(failed, retry_after))
+                continue
+            made, failed = made + 1, 0
+            if told.ticket is None or told.ticket.status == "admitted" or made == visits:
+                return told
+            kind = "ask"
+            await asyncio.sleep(told.ticket.poll_after_ms / 1000)
+
+    async def _use_pass(self, customer: Customer, told: Exchange, *, tab: int = 0) -> None:
+        """With a pass, claim, each tab under a key of its own; or let it run out, and claim then."""
+        if told.ticket is None or told.ticket.status != "admitted":
+            self.tally[told.code or "refused"] += 1
+            return
+        self.tally["admitted"] += 1
+        fate = self._random.random()
+        if fate < LETS_IT_RUN_OUT:
+            while told.ticket is not None:
+                await asyncio.sleep(told.ticket.poll_after_ms / 1000)
+                told = await self._visit(customer, "ask")
+        else:
+            await asyncio.sleep(self._random.uniform(0.2, 2))
+        key = f"{self._key(customer)}-{tab}" if tab else self._key(customer)
+        await self._claim(customer, key)
+        if fate > 1 - ASKS_TWICE:
+            await asyncio.sleep(self._random.uniform(0, 0.5))
+            await self._claim(customer, key)
+
+    async def _visit(self, customer: Customer, kind: Kind) -> Exchange:
+        told, _ = await self._ask(customer, kind, self._queue)
+        return told
+
+    def _key(self, customer: Customer) -> str:
+        return f"{self._name}-{customer.user_id}"

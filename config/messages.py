@@ -122,7 +122,7 @@ def missing(catalog: Catalog, texts: Catalog) -> list[str]:
 
 def _forms(text: Any) -> tuple[str, ...]:
     """The singular and the plural of a text, or the text alone."""
-    return (text,) if isinstance(text, str) else tuple(text)
+    return (text,) if isinstance(text, str) else tuple(text or [""])
 
 
 def _places(text: Any) -> set[str]:

@@ -2,13 +2,15 @@
 # ruff: noqa: ARG002 - the signatures are Django's
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.contrib import admin, messages
 from django.db import Error as DatabaseError
 from django.db import models
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 from redis.exceptions import RedisError
 
 from coupons import services
@@ -25,6 +27,26 @@ else:
 TOLD_AT_ONCE = 20  # failures that are told one by one; more of them would bury the page
 
 LONGEST_ID = 18  # digits that a bigint always holds
+
+
+class Done(NamedTuple):
+    """What is said of claims that an action was done to."""
+
+    noted: str  # in the history of one; in English, whoever reads it
+    told: Callable[[int], str]  # to the operator, of so many
+
+
+RETRIED = Done(
+    "The claim was issued after all.",
+    lambda number: (
+        ngettext("%(number)s claim issued after all.", "%(number)s claims issued after all.", number)
+        % {"number": number}
+    ),
+)
+ABANDONED = Done(
+    "The claim was abandoned.",
+    lambda number: ngettext("%(number)s claim abandoned.", "%(number)s claims abandoned.", number) % {"number": number},
+)
 
 
 class ReadOnlyAdmin(AnyModelAdmin):
@@ -54,9 +76,9 @@ class CouponAdmin(ReadOnlyAdmin):
     list_select_related = ("event", "user")
     list_filter = ("event",)
     search_fields = ("code", "user_id")
-    search_help_text = "A whole code or a user id"
+    search_help_text = _("A whole code or a user id")
 
-    @admin.display(description="Claim")
+    @admin.display(description=_("Claim"))
     def claim(self, coupon: Coupon) -> str:
         """The claim it was issued for."""
         return str(coupon.claim_id)
@@ -82,10 +104,10 @@ class FailedClaimAdmin(ReadOnlyAdmin):
     list_select_related = ("event",)
     list_filter = ("status", "reason", "event")
     search_fields = ("user_id__exact", "sequence__exact")
-    search_help_text = "A user id or a sequence number"
+    search_help_text = _("A user id or a sequence number")
     actions = ("retry", "abandon")
 
-    @admin.display(description="Claim")
+    @admin.display(description=_("Claim"))
     def claim(self, failed: FailedClaim) -> str:
         """The claim that failed."""
         return str(failed.claim_id)
@@ -94,22 +116,22 @@ class FailedClaimAdmin(ReadOnlyAdmin):
         """Whoever may change failed claims may retry and abandon them; nobody may write their fields."""
         return request.user.has_perm("coupons.change_failedclaim")
 
-    @admin.action(description="Retry", permissions=["operate"])
+    @admin.action(description=_("Retry"), permissions=["operate"])
     def retry(self, request: HttpRequest, queryset: "QuerySet[FailedClaim]") -> None:
         """Issue the selected claims after all."""
-        self._each(request, queryset, services.retry_failed_claim, "issued after all")
+        self._each(request, queryset, services.retry_failed_claim, RETRIED)
 
-    @admin.action(description="Abandon", permissions=["operate"])
+    @admin.action(description=_("Abandon"), permissions=["operate"])
     def abandon(self, request: HttpRequest, queryset: "QuerySet[FailedClaim]") -> None:
         """Give the selected claims up."""
-        self._each(request, queryset, services.abandon_failed_claim, "abandoned")
+        self._each(request, queryset, services.abandon_failed_claim, ABANDONED)
 
     def _each(
         self,
         request: HttpRequest,
         queryset: "QuerySet[FailedClaim]",
         service: Callable[..., FailedClaim],
-        done: str,
+        done: Done,
     ) -> None:
         """One at a time, the oldest first: what one meets does not hold up the next."""
         failures = []
@@ -118,20 +140,23 @@ class FailedClaimAdmin(ReadOnlyAdmin):
             try:
                 service(failed_id=failed.pk)
             except Refusal as refusal:
-                failures.append(f"{failed.claim_id}: {refusal.detail}")
+                failures.append(f"{failed.claim_id}: {gettext(refusal.detail)}")
             except NothingLeft:
-                failures.append(f"{failed.claim_id}: all coupons of the sale are issued. Raise its quantity first.")
+                why = gettext("all coupons of the sale are issued. Raise its quantity first.")
+                failures.append(f"{failed.claim_id}: {why}")
             except (DatabaseError, RedisError) as error:
-                failures.append(f"{failed.claim_id}: still refused ({type(error.__cause__ or error).__name__}).")
+                why = gettext("still refused (%(error)s).") % {"error": type(error.__cause__ or error).__name__}
+                failures.append(f"{failed.claim_id}: {why}")
             else:
                 succeeded += 1
-                self.log_change(request, failed, f"The claim was {done}.")
+                self.log_change(request, failed, done.noted)
         if succeeded:
-            self.message_user(request, f"{succeeded} {'claim' if succeeded == 1 else 'claims'} {done}.")
+            self.message_user(request, done.told(succeeded))
         for failure in failures[:TOLD_AT_ONCE]:
             self.message_user(request, failure, messages.ERROR)
         if len(failures) > TOLD_AT_ONCE:
-            self.message_user(request, f"{len(failures) - TOLD_AT_ONCE} more failed like these.", messages.ERROR)
+            more = gettext("%(number)s more failed like these.") % {"number": len(failures) - TOLD_AT_ONCE}
+            self.message_user(request, more, messages.ERROR)
 
 
 @admin.register(Reconciliation)
@@ -142,7 +167,7 @@ class ReconciliationAdmin(ReadOnlyAdmin):
     list_select_related = ("event",)
     list_filter = ("kind", "event")
 
-    @admin.display(description="What came of it")
+    @admin.display(description=_("What came of it"))
     def what_came_of_it(self, row: Reconciliation) -> str:
         """The numbers of the record: after a load the units in stock, the epoch, the claims that were lost."""
         numbers = {name: value for name, value in row.detail.items() if isinstance(value, int)}

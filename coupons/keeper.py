@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from django.utils.translation import gettext
 from redis.exceptions import RedisError
 
 from coupons import loading, modes
@@ -61,13 +62,16 @@ class RedisStockKeeper:
             code, stock = bulk_store().adjust(event.id, epoch=event.epoch, delta=delta, window=loading.window_of(event))
         if code is AdjustCode.INSUFFICIENT:
             least = event.quantity - delta - stock
-            raise InvalidChange(
-                f"The quantity cannot fall below {least}: so many are claimed already ({event.issued} of them issued)."
+            told = gettext(
+                "The quantity cannot fall below %(least)s: so many are claimed already (%(issued)s of them issued)."
             )
+            raise InvalidChange(told % {"least": least, "issued": event.issued})
         if code is not AdjustCode.ADJUSTED and event.status != Event.Status.CLOSED:
             raise Unavailable(
-                "The stock of this sale is not in Redis at the moment. A worker loads it within seconds: try again. "
-                "Where no worker runs, `manage.py reconcile` loads it."
+                gettext(
+                    "The stock of this sale is not in Redis at the moment. A worker loads it within seconds: try "
+                    "again. Where no worker runs, `manage.py reconcile` loads it."
+                )
             )
 
 

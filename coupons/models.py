@@ -6,6 +6,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from coupons.stock.records import LogEntry, milliseconds
 from events.models import Event
@@ -43,17 +44,31 @@ class Coupon(models.Model):
 
     # Each index is written once a coupon: an event's and a user's are the first columns of those in `Meta`, and of a
     # unique field Django would make two.
-    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="coupons", db_index=False)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="coupons", db_index=False)
-    ordinal = models.PositiveSmallIntegerField(help_text="The user's first, second, … coupon of this event.")
-    code = models.CharField(max_length=24)
-    epoch = models.PositiveIntegerField()
-    sequence = models.PositiveBigIntegerField()
-    request = models.CharField(max_length=11, blank=True, help_text="The digest of the claim's Idempotency-Key.")
-    claimed_at = models.DateTimeField()
-    issued_at = models.DateTimeField()
+    event = models.ForeignKey(
+        Event, on_delete=models.PROTECT, related_name="coupons", db_index=False, verbose_name=_("event")
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        related_name="coupons",
+        db_index=False,
+        verbose_name=_("user"),
+    )
+    ordinal = models.PositiveSmallIntegerField(
+        _("ordinal"), help_text=_("The user's first, second, … coupon of this event.")
+    )
+    code = models.CharField(_("code"), max_length=24)
+    epoch = models.PositiveIntegerField(_("epoch"))
+    sequence = models.PositiveBigIntegerField(_("sequence"))
+    request = models.CharField(
+        _("request"), max_length=11, blank=True, help_text=_("The digest of the claim's Idempotency-Key.")
+    )
+    claimed_at = models.DateTimeField(_("claimed at"))
+    issued_at = models.DateTimeField(_("issued at"))
 
     class Meta:
+        verbose_name = _("coupon")
+        verbose_name_plural = _("coupons")
         ordering = ["-issued_at", "-id"]
         constraints = [
             models.UniqueConstraint(name="coupon_once_a_user", fields=["event", "user", "ordinal"]),
@@ -88,36 +103,40 @@ class FailedClaim(models.Model):
     class Status(models.TextChoices):
         """Where it stands."""
 
-        RETRYING = "retrying", "Being retried"
-        REJECTED = "rejected", "Rejected"
-        ABANDONED = "abandoned", "Abandoned by an operator"
-        ISSUED = "issued", "Issued after all"
+        RETRYING = "retrying", _("Being retried")
+        REJECTED = "rejected", _("Rejected")
+        ABANDONED = "abandoned", _("Abandoned by an operator")
+        ISSUED = "issued", _("Issued after all")
 
     class Reason(models.TextChoices):
         """Why, as its owner reads it."""
 
-        ERROR = "error", "It could not be written"
-        STOCK_EXHAUSTED = "stock_exhausted", "No unit was left in the database"
-        ALREADY_CLAIMED = "already_claimed", "The user has this coupon already"
-        LOST = "lost", "Its place in the claim log was lost"
-        OUTAGE = "outage", "No unit was left when Redis came back"
+        ERROR = "error", _("It could not be written")
+        STOCK_EXHAUSTED = "stock_exhausted", _("No unit was left in the database")
+        ALREADY_CLAIMED = "already_claimed", _("The user has this coupon already")
+        LOST = "lost", _("Its place in the claim log was lost")
+        OUTAGE = "outage", _("No unit was left when Redis came back")
 
-    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="failed_claims")
-    user_id = models.BigIntegerField(db_index=True)
-    ordinal = models.PositiveSmallIntegerField()
-    epoch = models.PositiveIntegerField()
-    sequence = models.PositiveBigIntegerField()
-    request = models.CharField(max_length=11, blank=True, help_text="The digest of the claim's Idempotency-Key.")
-    claimed_at = models.DateTimeField()
-    status = models.CharField(max_length=10, choices=Status.choices)
-    reason = models.CharField(max_length=20, choices=Reason.choices)
-    error = models.TextField(blank=True, help_text="What the database said, without the row's values.")
-    attempts = models.PositiveSmallIntegerField(default=0)
-    next_attempt_at = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="failed_claims", verbose_name=_("event"))
+    user_id = models.BigIntegerField(_("user ID"), db_index=True)
+    ordinal = models.PositiveSmallIntegerField(_("ordinal"))
+    epoch = models.PositiveIntegerField(_("epoch"))
+    sequence = models.PositiveBigIntegerField(_("sequence"))
+    request = models.CharField(
+        _("request"), max_length=11, blank=True, help_text=_("The digest of the claim's Idempotency-Key.")
+    )
+    claimed_at = models.DateTimeField(_("claimed at"))
+    status = models.CharField(_("status"), max_length=10, choices=Status.choices)
+    reason = models.CharField(_("reason"), max_length=20, choices=Reason.choices)
+    error = models.TextField(_("error"), blank=True, help_text=_("What the database said, without the row's values."))
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    next_attempt_at = models.DateTimeField(_("next attempt at"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     class Meta:
+        verbose_name = _("failed claim")
+        verbose_name_plural = _("failed claims")
         ordering = ["-created_at", "-id"]
         constraints = [
             # With the user: a Redis that was rolled back gives a number again, to somebody else.
@@ -159,25 +178,29 @@ class Reconciliation(models.Model):
     class Kind(models.TextChoices):
         """What did not agree."""
 
-        STOCK = "stock", "Stock differs from quantity - issued - claim log"
-        MISSING_CLAIMANT = "missing_claimant", "A coupon's owner is unknown to Redis"
-        GHOST_CLAIMANT = "ghost_claimant", "A claimant without log entry or coupon"
-        MISSING_EVENT = "missing_event", "A live event is not in Redis"
-        ROLLED_BACK = "rolled_back", "Redis is behind the database"
-        OTHER_RUN = "other_run", "Redis was restarted or replaced"
-        DAMAGED = "damaged", "A key in Redis was of a wrong type"
-        OUTAGE = "outage", "Redis was lost, and the database sold instead"
+        STOCK = "stock", _("Stock differs from quantity - issued - claim log")
+        MISSING_CLAIMANT = "missing_claimant", _("A coupon's owner is unknown to Redis")
+        GHOST_CLAIMANT = "ghost_claimant", _("A claimant without log entry or coupon")
+        MISSING_EVENT = "missing_event", _("A live event is not in Redis")
+        ROLLED_BACK = "rolled_back", _("Redis is behind the database")
+        OTHER_RUN = "other_run", _("Redis was restarted or replaced")
+        DAMAGED = "damaged", _("A key in Redis was of a wrong type")
+        OUTAGE = "outage", _("Redis was lost, and the database sold instead")
 
-    event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="reconciliations")
-    kind = models.CharField(max_length=20, choices=Kind.choices)
-    expected = models.BigIntegerField(null=True, blank=True, help_text="What the database implies.")
-    found = models.BigIntegerField(null=True, blank=True, help_text="What Redis said.")
-    detail = models.JSONField(default=dict, blank=True)
-    seen_at = models.DateTimeField()
-    mended_at = models.DateTimeField(null=True, blank=True)
-    gone_at = models.DateTimeField(null=True, blank=True, help_text="Not seen a second time: claims were in flight.")
+    event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="reconciliations", verbose_name=_("event"))
+    kind = models.CharField(_("kind"), max_length=20, choices=Kind.choices)
+    expected = models.BigIntegerField(_("expected"), null=True, blank=True, help_text=_("What the database implies."))
+    found = models.BigIntegerField(_("found"), null=True, blank=True, help_text=_("What Redis said."))
+    detail = models.JSONField(_("detail"), default=dict, blank=True)
+    seen_at = models.DateTimeField(_("seen at"))
+    mended_at = models.DateTimeField(_("mended at"), null=True, blank=True)
+    gone_at = models.DateTimeField(
+        _("gone at"), null=True, blank=True, help_text=_("Not seen a second time: claims were in flight.")
+    )
 
     class Meta:
+        verbose_name = _("reconciliation")
+        verbose_name_plural = _("reconciliations")
         ordering = ["-seen_at", "-id"]
         indexes = [
             models.Index(

@@ -11,6 +11,7 @@ import structlog
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext
 from redis.exceptions import RedisError
 
 from coupons import drift
@@ -144,4 +145,5 @@ def _ended(event: Event, since: datetime | None) -> dict[str, int]:
 
 def _require_live(event: Event) -> None:
     if event.status not in (Event.Status.PUBLISHED, Event.Status.PAUSED):
-        raise InvalidChange(f"The sale is {event.get_status_display().lower()}: there is nothing to sell.")
+        told = gettext("The sale is %(status)s: it sells nothing.")
+        raise InvalidChange(told % {"status": event.get_status_display().lower()})

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import structlog
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 from redis.exceptions import RedisError
 
 from coupons import direct, metrics, modes, rows
@@ -214,7 +215,9 @@ def retry_failed_claim(*, failed_id: int) -> FailedClaim:
                 now = timezone.now()
                 written = rows.issue(event.id, [entry], now)
                 if not written:
-                    raise InvalidChange("The user holds this coupon already: there is nothing to retry. Abandon it.")
+                    raise InvalidChange(
+                        gettext("The user holds this coupon already: there is nothing to retry. Abandon it.")
+                    )
                 count_issued(event.id, 1)
                 failed.status = FailedClaim.Status.ISSUED
                 failed.save()
@@ -241,7 +244,8 @@ def _rejected(failed_id: int) -> Iterator[tuple[FailedClaim, Event]]:
     with locked_event(event_id) as event:
         failed = FailedClaim.objects.select_for_update().get(pk=failed_id)
         if failed.status != FailedClaim.Status.REJECTED:
-            raise InvalidChange(f"Claim {failed.claim_id} is not rejected but {failed.get_status_display().lower()}.")
+            told = gettext("Claim %(claim)s is not rejected but %(status)s.")
+            raise InvalidChange(told % {"claim": failed.claim_id, "status": failed.get_status_display().lower()})
         yield failed, event
 
 
@@ -252,10 +256,11 @@ def _take_unit(failed: FailedClaim, event: Event) -> None:
     try:
         code, _ = bulk_store().adjust(event.id, epoch=event.epoch, delta=-1)
     except RedisError as error:
-        raise Unavailable("Redis cannot be reached, and so no unit taken. Try again when it is back.") from error
+        raise Unavailable(
+            gettext("Redis cannot be reached, and so no unit taken. Try again when it is back.")
+        ) from error
     if code is AdjustCode.INSUFFICIENT:
-        raise InvalidChange(
-            f"No unit is left for claim {failed.claim_id}: raise the quantity of the sale by one first."
-        )
+        told = gettext("No unit is left for claim %(claim)s: raise the quantity of the sale by one first.")
+        raise InvalidChange(told % {"claim": failed.claim_id})
     if code is not AdjustCode.ADJUSTED and event.status != Event.Status.CLOSED:
-        raise Unavailable("The stock of this sale is not loaded. Run `manage.py reconcile`, then try again.")
+        raise Unavailable(gettext("The stock of this sale is not loaded. Run `manage.py reconcile`, then try again."))

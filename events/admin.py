@@ -22,6 +22,8 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext_lazy as _
 
 from events import services, stock
 from events.errors import Refusal, Unavailable
@@ -50,7 +52,7 @@ TEXT = ("title", "slug", "description", "benefit", "redis_lost_after", *ROOM, *A
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A button on the page of a sale."""
+    """A button on the page of a sale. Its words are in English here, and translated where they are shown."""
 
     name: str
     label: str
@@ -63,7 +65,7 @@ class Operation:
     @property
     def plain_label(self) -> str:
         """The label where nothing more is asked."""
-        return self.label.rstrip("…")
+        return gettext(self.label).rstrip("…")
 
     def suits(self, event: Event) -> bool:
         """Whether it is offered for the event as it stands."""
@@ -74,38 +76,62 @@ LIVE = (Status.PUBLISHED, Status.PAUSED)
 OPERATIONS = {
     one.name: one
     for one in (
-        Operation("publish", "Publish", services.publish, "The sale is published.", (Status.DRAFT,)),
-        Operation("pause", "Pause", services.pause, "The sale is paused.", (Status.PUBLISHED,)),
-        Operation("resume", "Resume", services.resume, "The sale goes on.", (Status.PAUSED,)),
+        Operation(
+            "publish",
+            gettext_noop("Publish"),
+            services.publish,
+            gettext_noop("The sale is published."),
+            (Status.DRAFT,),
+        ),
+        Operation(
+            "pause", gettext_noop("Pause"), services.pause, gettext_noop("The sale is paused."), (Status.PUBLISHED,)
+        ),
+        Operation(
+            "resume", gettext_noop("Resume"), services.resume, gettext_noop("The sale goes on."), (Status.PAUSED,)
+        ),
         Operation(
             "sell-from-database",
-            "Sell from the database…",
+            gettext_noop("Sell from the database…"),
             partial(services.sell_from, mode=Mode.DATABASE),
-            "The sale sells from the database, until you move it back.",
+            gettext_noop("The sale sells from the database, until you move it back."),
             LIVE,
             mode=Mode.REDIS,
-            confirm="Claims are then written one by one, which is slow: in a rush most people are told to come again. "
-            "Where Redis cannot be reached, claims that it had accepted are issued when it is back, as long as units "
-            "last. A sale moves by itself when Redis is lost; do it by hand before you take Redis down.",
+            confirm=gettext_noop(
+                "Claims are then written one by one, which is slow: in a rush most people are told to come again. "
+                "Where Redis cannot be reached, claims that it had accepted are issued when it is back, as long as "
+                "units last. A sale moves by itself when Redis is lost; do it by hand before you take Redis down."
+            ),
         ),
         Operation(
             "sell-from-redis",
-            "Sell from Redis",
+            gettext_noop("Sell from Redis"),
             partial(services.sell_from, mode=Mode.REDIS),
-            "The sale sells from Redis again.",
+            gettext_noop("The sale sells from Redis again."),
             LIVE,
             mode=Mode.DATABASE,
         ),
         Operation(
             "close",
-            "Close…",
+            gettext_noop("Close…"),
             services.close,
-            "The sale is closed.",
+            gettext_noop("The sale is closed."),
             LIVE,
-            confirm="Closed is final: nobody can claim any more, and the sale can be neither opened again nor changed. "
-            "What has been claimed already is still issued.",
+            confirm=gettext_noop(
+                "Closed is final: nobody can claim any more, and the sale can be neither opened again nor changed. "
+                "What has been claimed already is still issued."
+            ),
         ),
     )
+}
+
+
+PHASES = {
+    "draft": gettext_noop("draft"),
+    "scheduled": gettext_noop("scheduled"),
+    "open": gettext_noop("open"),
+    "paused": gettext_noop("paused"),
+    "sold_out": gettext_noop("sold out"),
+    "closed": gettext_noop("closed"),
 }
 
 
@@ -129,7 +155,7 @@ class Panel:
     @property
     def phase_words(self) -> str:
         """The phase as text."""
-        return self.phase.replace("_", " ")
+        return gettext(PHASES[self.phase])
 
     @property
     def operations(self) -> list[Operation]:
@@ -177,9 +203,9 @@ class EventAdmin(EventModelAdmin):
     change_form_outer_before_template = "admin/events/event/panel.html"
     fieldsets = (
         (None, {"fields": ("title", "slug", "benefit", "description")}),
-        ("Terms", {"fields": ("quantity", "opens_at", "closes_at")}),
-        ("Limits", {"fields": ("per_user_limit", "rate_per_second", "burst", "redis_lost_after")}),
-        ("Waiting room", {"fields": (*ROOM, *ADMISSION)}),
+        (_("Terms"), {"fields": ("quantity", "opens_at", "closes_at")}),
+        (_("Limits"), {"fields": ("per_user_limit", "rate_per_second", "burst", "redis_lost_after")}),
+        (_("Waiting room"), {"fields": (*ROOM, *ADMISSION)}),
     )
 
     class Media:
@@ -214,13 +240,13 @@ class EventAdmin(EventModelAdmin):
             event.level = (levels or {}).get(event.id)
         return changes
 
-    @admin.display(description="Phase", ordering="status")
+    @admin.display(description=_("Phase"), ordering="status")
     def phase(self, event: Event) -> SafeString:
         """The phase now, or Draft."""
         phase = phase_of(event, _level_of(event))
-        return format_html('<span class="phase phase-{}">{}</span>', phase, phase.replace("_", " "))
+        return format_html('<span class="phase phase-{}">{}</span>', phase, gettext(PHASES[phase]))
 
-    @admin.display(description="Left")
+    @admin.display(description=_("Left"))
     def left(self, event: Event) -> str:
         """Units left to claim, or "?" where Redis does not say."""
         left = left_of(event, _level_of(event))
@@ -255,7 +281,7 @@ class EventAdmin(EventModelAdmin):
             with _told():
                 return super().changeform_view(request, object_id, form_url, context)
         except Refusal as refusal:
-            request.refusal = refusal.detail  # type: ignore[attr-defined]
+            request.refusal = gettext(refusal.detail)  # type: ignore[attr-defined]
             return super().changeform_view(request, object_id, form_url, context)
 
     def get_form(
@@ -305,10 +331,10 @@ class EventAdmin(EventModelAdmin):
             with _told():
                 event = operation.run(event_id=event_id)
         except Refusal as refusal:
-            self.message_user(request, refusal.detail, messages.ERROR)
+            self.message_user(request, gettext(refusal.detail), messages.ERROR)
         else:
             self.log_change(request, event, operation.done)
-            self.message_user(request, operation.done, messages.SUCCESS)
+            self.message_user(request, gettext(operation.done), messages.SUCCESS)
         return redirect("admin:events_event_change", event_id)
 
 
@@ -333,8 +359,10 @@ def _told() -> Iterator[None]:
         yield
     except OperationalError as error:
         raise Unavailable(
-            "The database did not answer in time: this sale's claims are being written, or it is being reconciled. "
-            "Nothing was changed; try again in a minute."
+            gettext_noop(
+                "The database did not answer in time: this sale's claims are being written, or it is being reconciled. "
+                "Nothing was changed; try again in a minute."
+            )
         ) from error
 
 

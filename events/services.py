@@ -11,20 +11,23 @@ from datetime import datetime
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from events import stock
 from events.errors import EventNotFound, InvalidChange
 from events.models import Event
 
 Status = Event.Status
+LIVE = (Status.PUBLISHED, Status.PAUSED)
 
 
 def publish(*, event_id: int) -> Event:
     """Show the sale and load its stock. Only a draft that has not closed yet can be published."""
     with _changing(event_id) as event:
-        _require(event, Status.DRAFT, to="be published")
+        _require(event, Status.DRAFT, otherwise=gettext_noop("The sale is %(status)s: it cannot be published."))
         if event.closes_at <= timezone.now():
-            raise InvalidChange("The sale cannot be published: its closing time has passed. Set a later one.")
+            raise InvalidChange(_("The sale cannot be published: its closing time has passed. Set a later one."))
         event.status = Status.PUBLISHED
         if event.waiting_room and event.entry_order == Event.EntryOrder.SHUFFLE:
             event.seed = secrets.token_hex(32)
@@ -35,21 +38,21 @@ def publish(*, event_id: int) -> Event:
 def pause(*, event_id: int) -> Event:
     """Stop claims until `resume`. What was claimed already is issued."""
     with _changing(event_id) as event:
-        _require(event, Status.PUBLISHED, to="be paused")
+        _require(event, Status.PUBLISHED, otherwise=gettext_noop("The sale is %(status)s: it cannot be paused."))
         return _apply(event, Status.PAUSED)
 
 
 def resume(*, event_id: int) -> Event:
     """Let claims go on."""
     with _changing(event_id) as event:
-        _require(event, Status.PAUSED, to="go on")
+        _require(event, Status.PAUSED, otherwise=gettext_noop("The sale is %(status)s: it cannot go on."))
         return _apply(event, Status.PUBLISHED)
 
 
 def close(*, event_id: int) -> Event:
     """End the sale for good. What was claimed already is issued."""
     with _changing(event_id) as event:
-        _require(event, Status.PUBLISHED, Status.PAUSED, to="be closed")
+        _require(event, *LIVE, otherwise=gettext_noop("The sale is %(status)s: it cannot be closed."))
         return _apply(event, Status.CLOSED)
 
 
@@ -61,8 +64,10 @@ def sell_from(*, event_id: int, mode: str) -> Event:
     event = Event.objects.filter(pk=event_id).first()
     if event is None:
         raise EventNotFound
-    if event.status not in (Status.PUBLISHED, Status.PAUSED):
-        raise InvalidChange(f"The sale is {event.get_status_display().lower()}: it sells nothing.")
+    if event.status not in LIVE:
+        raise InvalidChange(
+            _("The sale is %(status)s: it sells nothing.") % {"status": event.get_status_display().lower()}
+        )
     return stock.keeper().sell_from(event_id, mode)
 
 
@@ -82,14 +87,15 @@ def change(
     """
     with _changing(event_id) as event:
         if event.status == Status.CLOSED:
-            raise InvalidChange("The sale is closed, and closed is final: it cannot be changed.")
+            raise InvalidChange(_("The sale is closed, and closed is final: it cannot be changed."))
         if opens_at >= closes_at:
-            raise InvalidChange("The sale must close after it opens.")
+            raise InvalidChange(_("The sale must close after it opens."))
         delta = quantity - event.quantity
         event.quantity, event.opens_at, event.closes_at = quantity, opens_at, closes_at
         event.per_user_limit, event.rate_per_second, event.burst = per_user_limit, rate_per_second, burst
         if quantity < max(1, event.issued):
-            raise InvalidChange(f"The quantity cannot fall below {max(1, event.issued)}: so many are issued already.")
+            told = _("The quantity cannot fall below %(number)s: so many are issued already.")
+            raise InvalidChange(told % {"number": max(1, event.issued)})
         if event.status != Status.DRAFT:
             if delta:
                 stock.keeper().resize(event, delta=delta)
@@ -108,11 +114,11 @@ def _changing(event_id: int) -> Iterator[Event]:
         event.save()
 
 
-def _require(event: Event, *allowed: Event.Status, to: str) -> None:
+def _require(event: Event, *allowed: Event.Status, otherwise: str) -> None:
     if event.status == Status.CLOSED:
-        raise InvalidChange(f"The sale is closed, and closed is final: it cannot {to}.")
+        raise InvalidChange(_("The sale is closed, and closed is final: it cannot be changed."))
     if event.status not in allowed:
-        raise InvalidChange(f"The sale is {event.get_status_display().lower()}: it cannot {to}.")
+        raise InvalidChange(_(otherwise) % {"status": event.get_status_display().lower()})
 
 
 def _apply(event: Event, status: Event.Status) -> Event:

@@ -350,7 +350,7 @@ def test_the_panel_tells_stock_log_and_issued(operator: Client, sale: Sale, stor
     issuing.issue_claims(event.pk, store)
     reserve(store, event, make_user().pk, make_user().pk)
     panel = operator.get(reverse("admin:events_event_panel", args=[event.pk])).content.decode()
-    assert "Issued 3, in the claim log 2, left 1995, of 2000" in panel
+    assert "Issued 3, in the claim log 2, left 1995 / 2000" in panel
     assert "1,995" in panel
     assert "oldest 0" in panel
     assert (

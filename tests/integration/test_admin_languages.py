@@ -1,0 +1,47 @@
+"""The admin in the operator's language."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.urls import reverse
+
+from events.models import Event
+from tests.factories import make_user
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def operator() -> Client:
+    client = Client(headers={"Accept-Language": "ko"})
+    client.force_login(make_user(is_staff=True, is_superuser=True))
+    return client
+
+
+def test_the_page_of_a_sale_its_buttons_and_what_they_say_are_in_the_language(
+    operator: Client, sale: Callable[..., Event]
+) -> None:
+    event = sale()
+    page = operator.get(reverse("admin:events_event_change", args=[event.pk])).content.decode()
+    for words in ("현재 상황", "종료…", "신청 로그", "대기실", 'name="language"'):
+        assert words in page
+    pause = reverse("admin:events_event_operate", args=[event.pk, "pause"])
+    assert "행사를 일시 중지했습니다." in operator.post(pause, follow=True).content.decode()
+    assert "상태라 일시 중지할 수 없습니다" in operator.post(pause, follow=True).content.decode()
+    close = reverse("admin:events_event_operate", args=[event.pk, "close"])
+    assert "종료는 되돌릴 수 없습니다" in operator.post(close).content.decode()
+
+
+def test_the_history_is_in_one_language_whoever_writes_it(operator: Client, sale: Callable[..., Event]) -> None:
+    event = sale()
+    operator.post(reverse("admin:events_event_operate", args=[event.pk, "pause"]))
+    assert LogEntry.objects.latest("pk").get_change_message() == "The sale is paused."
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [("coupon", "쿠폰"), ("failedclaim", "실패한 신청"), ("reconciliation", "정합성 기록")]
+)
+def test_lists_are_in_the_language(operator: Client, model: str, words: str) -> None:
+    assert words in operator.get(reverse(f"admin:coupons_{model}_changelist")).content.decode()

@@ -105,9 +105,10 @@ async function look(failures = 0) {
 // --- The visitor's own way ---------------------------------------------------------------------------------------------
 
 function known(visitor) {
+  const isAnother = me?.name !== visitor.name;
   me = visitor;
   show();
-  live.connect();
+  if (isAnother) live.connect();
   if (!me.token) return;
   if (me.claim_id && !claim) watch({ id: me.claim_id, status: "pending" });
   else if (room && me.ticket && !room.ticket && !claim) room.take(me.ticket);

@@ -15,7 +15,7 @@ export function tryAgain(who, error, failures, again, { quietly = false } = {}) 
   const asked = error instanceof Refused ? error.wait : 0;
   const wait = asked + Math.min(SLOWEST, 1000 * 2 ** Math.min(failures, 4)) * (0.5 + Math.random() / 2);
   const run = () => { well(who); again(); };
-  const what = error instanceof Refused ? "busy" : navigator.onLine ? "connection" : "offline";
+  const what = error instanceof Refused ? "busy" : "connection";
   troubles.set(who, { what, at: performance.now() + wait, timer: setTimeout(run, wait), run, quietly });
   showTrouble();
 }
@@ -29,10 +29,13 @@ export function well(who) {
 /** Keep the notice up to date: call it a few times a second. */
 export function showTrouble() {
   const told = [...troubles.values()].filter((one) => !one.quietly);
-  notice.hidden = told.length === 0;
+  notice.hidden = told.length === 0 && navigator.onLine;
   if (notice.hidden) return;
-  const soonest = told.reduce((one, other) => (one.at < other.at ? one : other));
-  for (const words of notice.querySelectorAll("[data-trouble-what]")) words.hidden = words.dataset.troubleWhat !== soonest.what;
+  const soonest = told.length ? told.reduce((one, other) => (one.at < other.at ? one : other)) : null;
+  const what = navigator.onLine ? soonest.what : "offline";
+  for (const words of notice.querySelectorAll("[data-trouble-what]")) words.hidden = words.dataset.troubleWhat !== what;
+  next.parentElement.hidden = soonest === null;
+  if (soonest === null) return;
   const seconds = Math.max(0, Math.ceil((soonest.at - performance.now()) / 1000));
   const text = next.dataset.text.replace("{n}", spellNumber(seconds));
   if (next.textContent !== text) next.textContent = text;

@@ -270,7 +270,7 @@ local function poll_after(ahead)
   if until_open > LAST_MINUTE then return LONGEST_MS end
   if until_open > 0 then
     local after = math.min(LONGEST_MS, turn / 2)
-    return JITTER * until_open < math.max(300, after) and until_open + after or until_open / (1 + JITTER)
+    return until_open <= math.max(1000, after) and until_open + after or until_open / (1 + JITTER)
   end
   return turn < near and math.max(near / 2, turn) or math.max(near, math.min(LONGEST_MS, turn / 2))
 end

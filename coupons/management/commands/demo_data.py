@@ -20,6 +20,7 @@ from rich.progress import track
 from events import services, stock
 from events.errors import Unavailable
 from events.models import Event
+from events.waiting_room.store import bulk_room_store
 
 OPERATOR, CUSTOMER = "operator", "customer"
 # What an account of the demo is known by. `.invalid` belongs to nobody (RFC 2606): no mail ever leaves for it.
@@ -40,6 +41,11 @@ class Command(BaseCommand):
         """Declare the options."""
         parser.add_argument("--users", type=int, default=10_000, help="users to rush with: demo00001, …")
         parser.add_argument("--quantity", type=int, default=100, help="coupons of the sale")
+        parser.add_argument("--waiting-room", action="store_true", help="make a sale with a waiting room instead")
+        parser.add_argument("--admission-rate", type=int, default=50, help="with one: people let in a second")
+        parser.add_argument("--max-active", type=int, default=500, help="people who may hold a pass at once")
+        parser.add_argument("--pass-ttl", type=int, default=20, help="seconds that a pass is good for")
+        parser.add_argument("--grace", type=int, default=10, help="seconds that a turn is kept")
         parser.add_argument(
             "--password",
             default=os.environ.get("DEMO_PASSWORD"),
@@ -51,11 +57,17 @@ class Command(BaseCommand):
         """Make what is missing and say what there is."""
         if options["users"] < 1 or options["quantity"] < 1:
             raise CommandError("--users and --quantity must be 1 or more.")
+        rules = {name: options[name] for name in ("admission_rate", "max_active", "pass_ttl", "grace")}
+        if min(rules.values()) < 1:
+            raise CommandError("What a waiting room lets in, and how long, must be 1 or more.")
         if not options["password"]:
             raise CommandError("Give the demo accounts a password: set DEMO_PASSWORD, or use --password.")
         try:
             _make_accounts(options["users"], options["password"])
-            event = _demo_sale(options["quantity"])
+            if options["waiting_room"]:
+                event = _demo_sale("demo-room", options["quantity"], waiting_room=True, **rules)
+            else:
+                event = _demo_sale("demo", options["quantity"])
         except DatabaseError as error:
             raise CommandError(f"PostgreSQL refused: {str(error).strip().splitlines()[0]}") from error
         except Unavailable as error:
@@ -100,33 +112,37 @@ def _make_accounts(number: int, password: str) -> None:
             User.objects.create(username=name, email=email, password=hashed, is_staff=staff, is_superuser=staff)
 
 
-def _demo_sale(quantity: int) -> Event:
-    """The newest sale of the demo if nobody has claimed from it yet and it fits, else a fresh one."""
-    sales = {_number(one.slug): one for one in Event.objects.filter(slug__regex=r"^demo(-[0-9]+)?$")}
+def _demo_sale(name: str, quantity: int, **rules: int) -> Event:
+    """The newest sale of that name if nobody has claimed from it yet, or queued, and it fits; else a fresh one."""
+    sales = {_number(one.slug): one for one in Event.objects.filter(slug__regex=rf"^{name}(-[0-9]+)?$")}
     newest = max(sales, default=0)
-    if newest and sales[newest].quantity == quantity and _is_untouched(sales[newest]):
+    wanted = {"quantity": quantity, **rules}
+    fits = newest and all(getattr(sales[newest], field) == value for field, value in wanted.items())
+    if fits and _is_untouched(sales[newest]):
         return sales[newest]
     now = timezone.now()
     # One transaction: a sale that could not be published leaves no draft behind.
     with transaction.atomic():
         draft = Event.objects.create(
-            slug=f"demo-{newest + 1}" if newest else "demo",
+            slug=f"{name}-{newest + 1}" if newest else name,
             title="Flash sale: ₩10,000 off",
             description="A demo sale. Coupons go first come, first served, one each.",
             benefit="₩10,000 off",
-            quantity=quantity,
             opens_at=now - timedelta(minutes=1),
             closes_at=now + OPEN_FOR,
+            **wanted,
         )
         return services.publish(event_id=draft.id)
 
 
 def _is_untouched(event: Event) -> bool:
     level = stock.keeper().levels([event.id]).get(event.id)
-    if level is None:
+    room = bulk_room_store().numbers([event.id]).get(event.id)
+    if level is None or room is None:
         return False  # its keys cannot be read: the demo wants a sale that is whole
     open_for_long = event.status == Event.Status.PUBLISHED and event.closes_at > timezone.now() + timedelta(hours=1)
-    return open_for_long and level.epoch == event.epoch and level.stock == event.quantity and not event.issued
+    whole = level.epoch == event.epoch and level.stock == event.quantity and not event.issued
+    return open_for_long and whole and not any(room)
 
 
 def _demo_name(number: int) -> str:

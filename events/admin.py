@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.core.validators import EMPTY_VALUES
 from django.db import OperationalError
 from django.forms.widgets import Script
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -183,10 +184,18 @@ class EventForm(EventModelForm):
 
     refusal = ""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in self.fields.keys() & {"entry_order", *ADMISSION}:
+            self.fields[name].required = False  # left empty it stays as it is: most sales have no waiting room
+
     def clean(self) -> dict[str, Any] | None:
         """Say what the service said."""
         if self.refusal:
             self.add_error(None, self.refusal)
+        for name in self.cleaned_data.keys() & {"entry_order", *ADMISSION}:
+            if self.cleaned_data[name] in EMPTY_VALUES:
+                self.cleaned_data[name] = getattr(self.instance, name)
         return super().clean()
 
 

@@ -10,7 +10,7 @@ from events.waiting_room import keys
 from events.waiting_room.codes import VisitCode
 from events.waiting_room.records import Reply, Visit, Visited
 from events.waiting_room.store import RoomStore, Rules
-from tests.stock_kit import EVENT, put_stock
+from tests.stock_kit import EVENT, put_stock, without_guard
 
 CLOCK = "clock"  # the key that a room's time is in, in milliseconds
 START = 2_000_000_000_000
@@ -40,11 +40,13 @@ class Room:
     """The waiting room of `EVENT`, whose time stands still until it is moved on."""
 
     def __init__(self, client: Client, *replacements: tuple[str, str], units: int = 1000, **rules: Any) -> None:
+        """Other text in places of `visit.lua`; the rules of admission."""
         self.store = RoomStore(client)
         self.store._visit = Script(client, altered("visit", ON_THE_CLOCK, *replacements))
         self.client = client
         self.rules = Rules(**{"rate": 10, "max_active": 100, "pass_ttl": 60, "grace": 30, **rules})
         self.stock = StockStore(client)
+        self.stock._reserve = Script(client, without_guard("reserve", ON_THE_CLOCK))
         self.now = START
         self.pass_time(0)
         put_stock(self.stock, units, room=True)

@@ -272,7 +272,7 @@ local function poll_after(ahead)
     local after = math.min(LONGEST_MS, turn / 2)
     return until_open <= math.max(1000, after) and until_open + after or until_open / (1 + JITTER)
   end
-  return turn < near and math.max(near / 2, turn) or math.max(near, math.min(LONGEST_MS, turn / 2))
+  return turn < near and math.max(near / 4, turn) or math.max(near, math.min(LONGEST_MS, turn / 2))
 end
 
 local function answer(i)

@@ -1,7 +1,7 @@
 """What tests of the checker share: forged histories and what the database has."""
 
 from coupons.rush.checker import Claim, CouponRow, Database, FailedRow, check
-from coupons.rush.history import Exchange
+from coupons.rush.history import Exchange, Ticket
 
 
 def said(user, sequence=0, *, at=0, took=5, status=202, key="", attempt=1, code="", epoch=1, **rest):
@@ -31,6 +31,34 @@ def read(user, sequence, state, reason="", *, epoch=1):
         user_id=user, kind="poll", key="", attempt=1, asked_ns=500, answered_ns=501, status=200,
         claim_id=f"7-{epoch}-{sequence}", sequence=sequence, state=state, reason=reason,
     )  # fmt: skip
+
+
+def visited(user, *, at, took=5, kind="ask", status=200, code="", ticket=None):
+    """An answer to a visit to the waiting room."""
+    return Exchange(
+        user_id=user, kind=kind, key="", attempt=1, asked_ns=at, answered_ns=at + took, status=status, code=code,
+        ticket=ticket,
+    )  # fmt: skip
+
+
+def waits(user, number, ahead, *, lane=1, poll=1000, **rest):
+    return visited(user, ticket=Ticket(number, lane, "waiting", ahead, poll), **rest)
+
+
+def let_in(user, number, *, lane=1, poll=5000, **rest):
+    return visited(user, ticket=Ticket(number, lane, "admitted", 0, poll), **rest)
+
+
+def no_ticket(user, **rest):
+    return visited(user, status=404, code="not_found", **rest)
+
+
+def limited(user, **rest):
+    return visited(user, status=429, code="rate_limited", **rest)
+
+
+def not_admitted(user, **rest):
+    return said(user, status=403, code="not_admitted", **rest)
 
 
 def coupon(user, sequence, epoch=1):

@@ -25,7 +25,6 @@ class RoomNumbers:
     p99: float
     tickets: int
     admitted: int
-    admitted_per_second: float  # from the first to the last
     wait_p50: float
     wait_p95: float
     wait_longest: float
@@ -41,8 +40,8 @@ def measure(history: Iterable[Exchange]) -> RoomNumbers:
     let_in = [(stay.answered_ns, stay.admitted.answered_ns) for stay in stays if stay.admitted]
     waits = sorted((until - since) / BILLION for since, until in let_in)
     latencies = sorted(one.seconds * MILLISECONDS for one in visits if one.status is not None)
-    seconds = _seconds([one.answered_ns for one in visits])
-    letting_in = _seconds([until for _, until in let_in])
+    moments = [one.answered_ns for one in visits]
+    seconds = (max(moments) - min(moments)) / BILLION if moments else 0.0
     return RoomNumbers(
         answers=dict(Counter(map(_answer, visits)).most_common()),
         visits=len(visits),
@@ -51,7 +50,6 @@ def measure(history: Iterable[Exchange]) -> RoomNumbers:
         p99=percentile(latencies, 99),
         tickets=len(stays),
         admitted=len(let_in),
-        admitted_per_second=(len(let_in) - 1) / letting_in if letting_in else 0.0,
         wait_p50=percentile(waits, 50),
         wait_p95=percentile(waits, 95),
         wait_longest=percentile(waits, 100),
@@ -69,16 +67,12 @@ def show(console: Console, numbers: RoomNumbers) -> None:
     for name, value in {
         "visits": f"{numbers.visits:,}, {numbers.visits_per_second:,.0f} a second; "
         f"p50 {numbers.p50:.0f} ms, p99 {numbers.p99:.0f} ms",
-        "admitted": f"{numbers.admitted:,} of {numbers.tickets:,} tickets, {numbers.admitted_per_second:,.1f} a second",
+        "admitted": f"{numbers.admitted:,} of {numbers.tickets:,} tickets",
         "waited": f"p50 {numbers.wait_p50:.1f} s, p95 {numbers.wait_p95:.1f} s, at most {numbers.wait_longest:.1f} s",
     }.items():
         measures.add_row(name, value)
     console.print(measures)
     console.print()
-
-
-def _seconds(moments: list[int]) -> float:
-    return (max(moments) - min(moments)) / BILLION if moments else 0.0
 
 
 def _answer(one: Exchange) -> str:

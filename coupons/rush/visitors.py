@@ -5,7 +5,7 @@ They know only the API, as all of the crowd: where to come again is what `poll_a
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from coupons.rush.client import TRY_AGAIN, Crowd, Customer, Manners
@@ -47,7 +47,8 @@ class Visitors(Crowd):
     """N customers who queue for one event. `run` once; it ends when all are through, or after `patience` seconds.
 
     They come evenly over the seconds of `over`; where `in_line` is given, at most so many are there at once, and the
-    next come as these go. `grace` is the event's, in seconds. `seed` decides who does what, and who comes first.
+    next come as these go. `grace` is the event's, in seconds. `seed` decides who does what, by `shares`, and who comes
+    first.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Visitors(Crowd):
         seed: int = 1,
         over: float = 0,
         in_line: int | None = None,
+        shares: Mapping[Role, int] = SHARES,
         manners: Manners | None = None,
     ) -> None:
         super().__init__(
@@ -73,7 +75,7 @@ class Visitors(Crowd):
         self._grace = grace
         self._patience = patience
         order = self._random.sample(list(customers), len(customers))
-        roles = self._random.choices(list(SHARES), list(SHARES.values()), k=len(order))
+        roles = self._random.choices(list(shares), list(shares.values()), k=len(order))
         self._plan = [
             (customer, role, over * number / len(order))
             for number, (customer, role) in enumerate(zip(order, roles, strict=True))

@@ -5,10 +5,8 @@ is a message to the operator; it is never an error page.
 """
 # ruff: noqa: ARG002 - the signatures are Django's
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -20,15 +18,15 @@ from django.forms.widgets import Script
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
-from events import services, stock
+from events import services
 from events.errors import Refusal, Unavailable
 from events.models import Event
+from events.panel import LIVE, OPERATIONS, PHASES, left_of, levels_of, panel_of, phase_of
 from events.stock import Level
 
 if TYPE_CHECKING:  # unfold has no types; its ModelAdmin is Django's with another look
@@ -49,134 +47,6 @@ TERMS = ("quantity", "opens_at", "closes_at", "per_user_limit", "rate_per_second
 ROOM = ("waiting_room", "entry_order")  # fixed once people can join
 ADMISSION = ("admission_rate", "max_active", "pass_ttl", "grace")
 TEXT = ("title", "slug", "description", "benefit", "redis_lost_after", *ROOM, *ADMISSION)
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """A button on the page of a sale. Its words are in English here, and translated where they are shown."""
-
-    name: str
-    label: str
-    run: Callable[..., Event]
-    done: str
-    after: tuple[Event.Status, ...]  # where it is offered
-    mode: str = ""  # where it is offered, too; "": in both
-    confirm: str = ""  # asked for twice, with these words
-
-    @property
-    def plain_label(self) -> str:
-        """The label where nothing more is asked."""
-        return gettext(self.label).rstrip("…")
-
-    def suits(self, event: Event) -> bool:
-        """Whether it is offered for the event as it stands."""
-        return event.status in self.after and self.mode in ("", event.stock_mode)
-
-
-LIVE = (Status.PUBLISHED, Status.PAUSED)
-OPERATIONS = {
-    one.name: one
-    for one in (
-        Operation(
-            "publish",
-            gettext_noop("Publish"),
-            services.publish,
-            gettext_noop("The sale is published."),
-            (Status.DRAFT,),
-        ),
-        Operation(
-            "pause", gettext_noop("Pause"), services.pause, gettext_noop("The sale is paused."), (Status.PUBLISHED,)
-        ),
-        Operation(
-            "resume", gettext_noop("Resume"), services.resume, gettext_noop("The sale goes on."), (Status.PAUSED,)
-        ),
-        Operation(
-            "sell-from-database",
-            gettext_noop("Sell from the database…"),
-            partial(services.sell_from, mode=Mode.DATABASE),
-            gettext_noop("The sale sells from the database, until you move it back."),
-            LIVE,
-            mode=Mode.REDIS,
-            confirm=gettext_noop(
-                "Claims are then written one by one, which is slow: in a rush most people are told to come again. "
-                "Where Redis cannot be reached, claims that it had accepted are issued when it is back, as long as "
-                "units last. A sale moves by itself when Redis is lost; do it by hand before you take Redis down."
-            ),
-        ),
-        Operation(
-            "sell-from-redis",
-            gettext_noop("Sell from Redis"),
-            partial(services.sell_from, mode=Mode.REDIS),
-            gettext_noop("The sale sells from Redis again."),
-            LIVE,
-            mode=Mode.DATABASE,
-        ),
-        Operation(
-            "close",
-            gettext_noop("Close…"),
-            services.close,
-            gettext_noop("The sale is closed."),
-            LIVE,
-            confirm=gettext_noop(
-                "Closed is final: nobody can claim any more, and the sale can be neither opened again nor changed. "
-                "What has been claimed already is still issued."
-            ),
-        ),
-    )
-}
-
-
-PHASES = {
-    "draft": gettext_noop("draft"),
-    "scheduled": gettext_noop("scheduled"),
-    "open": gettext_noop("open"),
-    "paused": gettext_noop("paused"),
-    "sold_out": gettext_noop("sold out"),
-    "closed": gettext_noop("closed"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """What the page of a sale tells of its stock. `level` is None where Redis cannot be reached."""
-
-    event: Event
-    level: Level | None
-
-    @property
-    def loaded(self) -> bool:
-        """Whether Redis has stock of this sale."""
-        return self.level is not None and self.level.epoch > 0
-
-    @property
-    def phase(self) -> str:
-        """The phase now, or Draft."""
-        return phase_of(self.event, self.level)
-
-    @property
-    def phase_words(self) -> str:
-        """The phase as text."""
-        return gettext(PHASES[self.phase])
-
-    @property
-    def operations(self) -> list[Operation]:
-        """What can be done with the sale as it stands."""
-        return [one for one in OPERATIONS.values() if one.suits(self.event)]
-
-    @property
-    def left(self) -> int | None:
-        """Units left to claim, None where nobody knows."""
-        return left_of(self.event, self.level)
-
-    @property
-    def bar(self) -> dict[str, str]:
-        """The picture: where each part begins and how wide it is, in percent of the quantity."""
-        total = self.event.quantity
-        issued = self.event.issued * 100 / total
-        backlog = self.level.backlog * 100 / total if self.level else 0
-        left = (self.left or 0) * 100 / total
-        numbers = {"issued": issued, "backlog": backlog, "left": left, "left_at": issued + backlog}
-        return {name: f"{number:.2f}" for name, number in numbers.items()}
 
 
 class EventForm(EventModelForm):
@@ -244,7 +114,7 @@ class EventAdmin(EventModelAdmin):
     def get_changelist_instance(self, request: HttpRequest) -> "ChangeList":
         """Put the stock of all sales on the page beside them: one round trip."""
         changes = super().get_changelist_instance(request)
-        levels = _levels([event.id for event in changes.result_list])
+        levels = levels_of([event.id for event in changes.result_list])
         for event in changes.result_list:
             event.level = (levels or {}).get(event.id)
         return changes
@@ -285,7 +155,7 @@ class EventAdmin(EventModelAdmin):
         context = dict(extra_context or {})
         event = self.get_object(request, object_id) if object_id else None
         if event is not None:
-            context |= {"panel": _panel(event), "may_operate": super().has_change_permission(request)}
+            context |= {"panel": panel_of(event), "may_operate": super().has_change_permission(request)}
         try:
             with _told():
                 return super().changeform_view(request, object_id, form_url, context)
@@ -316,7 +186,7 @@ class EventAdmin(EventModelAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         event = get_object_or_404(Event, pk=event_id)
-        return render(request, "admin/events/event/numbers.html", {"panel": _panel(event)})
+        return render(request, "admin/events/event/numbers.html", {"panel": panel_of(event)})
 
     def operate_view(self, request: HttpRequest, event_id: int, name: str) -> HttpResponse:
         """Publish, pause, resume, move or close. What cannot be undone at once is asked for twice."""
@@ -334,7 +204,7 @@ class EventAdmin(EventModelAdmin):
             return render(
                 request,
                 "admin/events/event/confirm.html",
-                {**context, "title": event.title, "panel": _panel(event), "operation": operation},
+                {**context, "title": event.title, "panel": panel_of(event), "operation": operation},
             )
         try:
             with _told():
@@ -345,20 +215,6 @@ class EventAdmin(EventModelAdmin):
             self.log_change(request, event, operation.done)
             self.message_user(request, gettext(operation.done), messages.SUCCESS)
         return redirect("admin:events_event_change", event_id)
-
-
-def phase_of(event: Event, level: Level | None) -> str:
-    """The phase as operators see it: a draft has none for visitors."""
-    if event.status == Status.DRAFT:
-        return "draft"
-    return event.phase(now=timezone.now(), remaining=left_of(event, level))
-
-
-def left_of(event: Event, level: Level | None) -> int | None:
-    """Units left to claim, by whichever the sale sells from; None where that does not say."""
-    if event.stock_mode == Mode.DATABASE:
-        return event.quantity - event.issued
-    return level.stock if level is not None and level.epoch else None
 
 
 @contextmanager
@@ -373,18 +229,6 @@ def _told() -> Iterator[None]:
                 "Nothing was changed; try again in a minute."
             )
         ) from error
-
-
-def _panel(event: Event) -> Panel:
-    levels = _levels([event.id])
-    return Panel(event, None if levels is None else levels.get(event.id))
-
-
-def _levels(event_ids: Sequence[int]) -> dict[int, Level] | None:
-    try:
-        return stock.keeper().levels(event_ids)
-    except Unavailable:
-        return None
 
 
 def _level_of(event: Event) -> Level | None:

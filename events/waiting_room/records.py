@@ -47,6 +47,7 @@ class Numbers(NamedTuple):
 
     serving: int  # people called so far
     waiting: int  # people in line
+    passes: int = 0  # that may be good still: for operators
 
 
 class Reply(NamedTuple):

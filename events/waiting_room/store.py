@@ -66,12 +66,13 @@ class RoomStore:
             pipe.hget(keys.room(event_id), "serving")
             for line in keys.lines(event_id):
                 pipe.zcard(line)
+            pipe.zcard(keys.passes(event_id))
         answers = pipe.execute(raise_on_error=False)
-        parts = zip(event_ids, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        parts = zip(event_ids, answers[0::4], answers[1::4], answers[2::4], answers[3::4], strict=True)
         return {
-            event_id: Numbers(int(serving or 0), vip + others)
-            for event_id, serving, vip, others in parts
-            if not any(isinstance(one, RedisError) for one in (serving, vip, others))
+            event_id: Numbers(int(serving or 0), first + last, passes)
+            for event_id, serving, first, last, passes in parts
+            if not any(isinstance(one, RedisError) for one in (serving, first, last, passes))
         }
 
     def read_log(self, event_id: int, *, count: int) -> list[LogEntry]:

@@ -52,6 +52,10 @@ def _url(name: str, what: str, schemes: tuple[str, ...]) -> str:
     return value
 
 
+def _text(name: str, default: str = "") -> str:
+    return os.environ.get(name, "").strip() or default
+
+
 def _number(name: str, default: float, low: float, high: float) -> float:
     raw = os.environ.get(name, "").strip() or str(default)
     try:
@@ -256,7 +260,59 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "coupons.tasks.sweep", "schedule": 1.0, "options": {"expires": 1}},
     "reconcile": {"task": "coupons.tasks.reconcile_all", "schedule": 60.0, "options": {"expires": 60}},
     "checkpoint": {"task": "events.tasks.checkpoint_rooms", "schedule": 1.0, "options": {"expires": 1}},
+    "fan_out": {"task": "notifications.tasks.fan_out", "schedule": 1.0, "options": {"expires": 1}},
+    "remind": {"task": "events.tasks.remind", "schedule": 10.0, "options": {"expires": 10}},
 }
+# A queue of its own, and a process (the notifier): nothing that hangs there holds up issuing.
+CELERY_TASK_ROUTES = {
+    "notifications.tasks.*": {"queue": "notifications"},
+    "events.tasks.remind": {"queue": "notifications"},
+}
+
+# --- Notifications: by which ways users are told ----------------------------------------------------------------------
+
+# What links in mails and pushes begin with.
+PUBLIC_URL = _text("PUBLIC_URL", "http://localhost:8000").rstrip("/")
+if not re.fullmatch(r"https?://[^/\s]+", PUBLIC_URL):
+    _stop("PUBLIC_URL must be what visitors type, without a path: https://coupons.example.com")
+
+# E-mail, from this address, over the server that EMAIL_URL names; without one none is sent.
+DEFAULT_FROM_EMAIL = _text("EMAIL_FROM", "Seonchak <noreply@localhost>")
+EMAIL_ON = bool(_text("EMAIL_URL"))
+if EMAIL_ON:
+    _url("EMAIL_URL", "", ("smtp", "smtps", "smtp+tls", "smtp+ssl"))
+    try:
+        _email = env.email_url("EMAIL_URL")
+        EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"] or 25
+    except (ImproperlyConfigured, ValueError):
+        _stop("EMAIL_URL cannot be read: smtp+tls://user:password@host:587")
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"] or "", _email["EMAIL_HOST_PASSWORD"] or ""
+    EMAIL_USE_TLS, EMAIL_USE_SSL = _email.get("EMAIL_USE_TLS", False), _email.get("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = _number("EMAIL_TIMEOUT", 10, 0.1, 60)  # seconds that each answer of the server is waited for
+
+# Web Push, signed by this key (32 bytes in base64url, of `manage.py vapid_key`); without one none is sent. The push
+# services may write to the contact.
+VAPID_PRIVATE_KEY = _text("VAPID_PRIVATE_KEY").rstrip("=")
+if VAPID_PRIVATE_KEY and not re.fullmatch(r"[A-Za-z0-9_-]{43}", VAPID_PRIVATE_KEY):
+    _stop("VAPID_PRIVATE_KEY must be 32 bytes in base64url; `manage.py vapid_key` makes one")
+VAPID_CONTACT = _text("VAPID_CONTACT", "mailto:noreply@localhost")
+if not VAPID_CONTACT.startswith(("mailto:", "https://")):
+    _stop("VAPID_CONTACT must be a mailto: or an https: address")
+
+# Webhooks and Web Push go to addresses that others name. Private ones, and plain http, are refused unless this is set,
+# which is for development: with it whoever may name an address can reach what only this machine can.
+OUTBOUND_PRIVATE = _flag("OUTBOUND_PRIVATE", default=False)
+OUTBOUND_TIMEOUT = _number("OUTBOUND_TIMEOUT", 10, 0.1, 25)  # seconds from connecting to the end of the answer
+OUTBOUND_CA = _text("OUTBOUND_CA")  # a file of authorities to trust instead of the public ones
+if OUTBOUND_CA and not Path(OUTBOUND_CA).is_file():
+    _stop("OUTBOUND_CA is no file")
+
+# A delivery that fails is tried again after so many seconds, then after twice as many, up to an hour; and is given up
+# after so many tries, which is after about two hours.
+DELIVERY_BACKOFF = _number("DELIVERY_BACKOFF", 5, 0.01, 3600)  # seconds
+DELIVERY_ATTEMPTS = int(_number("DELIVERY_ATTEMPTS", 12, 1, 100))
+# Who asked to be reminded of a sale is told so long before it opens.
+REMIND_BEFORE = _number("REMIND_BEFORE", 600, 10, 86400)  # seconds
 
 # --- Waiting rooms ----------------------------------------------------------------------------------------------------
 

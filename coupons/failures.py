@@ -12,6 +12,8 @@ from coupons import metrics, rows
 from coupons.locks import PAGE
 from coupons.models import ClaimId, FailedClaim
 from coupons.stock.records import LogEntry, instant
+from notifications.models import Notification
+from notifications.services import Fact, notify
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +66,7 @@ def reject(event_id: int, entries: Sequence[LogEntry], reason: FailedClaim.Reaso
         return
     now = timezone.now()
     rows.reject(event_id, entries, reason, now)
-    rows.notify_rejected(event_id, entries, reason, now)
+    notify(Notification.Kind.CLAIM_REJECTED, [_told(event_id, entry, reason) for entry in entries])
     metrics.REJECTED.labels(reason=reason).inc(len(entries))
     for entry in entries:
         log.warning("claim_rejected", claim_id=str(ClaimId(event_id, entry.epoch, entry.sequence)), reason=reason)
@@ -88,6 +90,11 @@ def mark_issued(failed: Iterable[FailedClaim]) -> None:
 def _name(claim: LogEntry | FailedClaim) -> tuple[int, int, int]:
     """A claim, and whose it is: a Redis that was rolled back may have given a number again, to somebody else."""
     return claim.epoch, claim.sequence, claim.user_id
+
+
+def _told(event_id: int, entry: LogEntry, reason: FailedClaim.Reason) -> Fact:
+    claim_id = str(ClaimId(event_id, entry.epoch, entry.sequence))
+    return Fact(entry.user_id, claim_id, {"event_id": event_id, "claim_id": claim_id, "reason": reason.value})
 
 
 def _what_it_said(error: DatabaseError) -> str:

@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from django.contrib.auth import get_user_model
 from django.db import connection
 
 from coupons.codes import new_code
-from coupons.models import ClaimId
 from coupons.stock.records import LogEntry
 
 ISSUE = """
@@ -28,6 +26,9 @@ WITH issued AS (
         jsonb_build_object('event_id', %(event_id)s::bigint, 'claim_id', claim_id, 'code', code), %(now)s
     FROM issued
     ON CONFLICT (key) DO NOTHING
+    RETURNING id
+), outbox AS (
+    INSERT INTO notifications_outbox (notifications) SELECT array_agg(id) FROM told HAVING count(*) > 0
 )
 SELECT epoch, sequence FROM issued
 """
@@ -57,16 +58,6 @@ FROM unnest(
 ON CONFLICT (event_id, epoch, sequence, user_id)
 DO UPDATE SET status = 'rejected', reason = %(reason)s, next_attempt_at = NULL, updated_at = %(now)s
 """
-
-NOTIFY_REJECTED = """
-INSERT INTO notifications_notification (user_id, kind, key, data, created_at)
-SELECT claim.user_id, 'claim_rejected', format('claim_rejected:%%s', claim.name),
-    jsonb_build_object('event_id', %(event_id)s::bigint, 'claim_id', claim.name, 'reason', %(reason)s::text), %(now)s
-FROM unnest(%(users)s::bigint[], %(names)s::text[]) AS claim (user_id, name)
-JOIN {users} AS owner ON owner.id = claim.user_id
-ON CONFLICT (key) DO NOTHING
-"""
-# A user who is gone is not told.
 
 
 def issue(event_id: int, entries: Sequence[LogEntry], now: datetime) -> dict[LogEntry, str]:
@@ -99,17 +90,6 @@ def reject(event_id: int, entries: Sequence[LogEntry], reason: str, now: datetim
     """Write of each entry that it is rejected, and why."""
     with connection.cursor() as cursor:
         cursor.execute(REJECT, {"event_id": event_id, "reason": reason, "now": now, **_claims(entries)})
-
-
-def notify_rejected(event_id: int, entries: Sequence[LogEntry], reason: str, now: datetime) -> None:
-    """Write the notification of each rejected claim."""
-    names = [str(ClaimId(event_id, entry.epoch, entry.sequence)) for entry in entries]
-    users = [entry.user_id for entry in entries]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            NOTIFY_REJECTED.format(users=get_user_model()._meta.db_table),
-            {"event_id": event_id, "reason": reason, "now": now, "users": users, "names": names},
-        )
 
 
 def _claims(entries: Sequence[LogEntry]) -> dict[str, str]:

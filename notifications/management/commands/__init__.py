@@ -1,0 +1,1 @@
+"""`manage.py vapid_key`."""

@@ -4,6 +4,7 @@ Each code has one status. `detail` is written for a person; a program goes by `c
 """
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,11 +121,20 @@ def _of_api_exception(error: APIException) -> Answer:
     code = CODES.get(error.status_code, "error")
     if isinstance(error, ValidationError):
         errors = error.detail if isinstance(error.detail, dict) else {"non_field_errors": error.detail}
-        return problem("invalid", Invalid(errors).detail, errors=errors)
+        return problem("invalid", Invalid(errors).detail, errors=dict(_by_field(errors)))
     headers = {}
     if isinstance(error, Throttled) or code == "rate_limited":
         headers["Retry-After"] = _seconds(getattr(error, "wait", None) or 1)
     return problem(code, str(error.detail), headers=headers)
+
+
+def _by_field(errors: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """The errors of each field; one within another field is named `other.field`."""
+    for name, told in errors.items():
+        if isinstance(told, dict):
+            yield from _by_field(told, f"{within}{name}.")
+        else:
+            yield within + name, told
 
 
 def _seconds(seconds: float) -> str:

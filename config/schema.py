@@ -52,7 +52,7 @@ class ProblemSchema(AutoSchema):
         codes = {"not_acceptable", "unavailable", "error", *(self.get_extensions() or {}).get("x-refusals", ())}
         if self.view.get_authenticators():
             codes.add("unauthenticated")
-        if self.method == "POST":
+        if self.method in {"POST", "PUT"}:
             codes |= {"invalid", "too_large", "unsupported_media_type"}
         if "{" in self.path:
             codes.add("not_found")

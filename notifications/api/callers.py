@@ -1,5 +1,6 @@
 """Who asks. In the lowest of the apps, so that all may import it."""
 
+from django.contrib.auth import get_user_model
 from rest_framework.exceptions import NotAuthenticated
 from rest_framework.request import Request
 
@@ -15,3 +16,11 @@ def lane_of(request: Request) -> int:
     """The caller's lane in waiting rooms, by their token: 0 is served before 1."""
     lane: int = getattr(request.user, "lane", 1)
     return lane
+
+
+def existing_user_id_of(request: Request) -> int:
+    """The same, of a user who is still there: rows can be written for them. One query."""
+    user_id = user_id_of(request)
+    if not get_user_model().objects.filter(pk=user_id, is_active=True).exists():
+        raise NotAuthenticated
+    return user_id

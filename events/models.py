@@ -187,3 +187,19 @@ class Ticket(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} of event {self.event_id}"
+
+
+class Reminder(models.Model):
+    """A user who asked to be told before an event opens, and when that was done."""
+
+    event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="reminders", db_index=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="reminders")
+    created_at = models.DateTimeField(auto_now_add=True)
+    told_at = models.DateTimeField(null=True, blank=True)  # empty: not yet
+
+    class Meta:
+        indexes = [models.Index(fields=["event"], condition=Q(told_at__isnull=True), name="reminder_to_tell")]
+        constraints = [models.UniqueConstraint(name="reminder_once_a_user", fields=["event", "user"])]
+
+    def __str__(self) -> str:
+        return f"of user {self.user_id} for event {self.event_id}"

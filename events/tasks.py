@@ -5,6 +5,7 @@ from celery import shared_task
 from django.db import InterfaceError, OperationalError
 from redis.exceptions import RedisError
 
+from events import reminders
 from events.waiting_room import checkpoint
 from events.waiting_room.store import bulk_room_store
 
@@ -18,3 +19,12 @@ def checkpoint_rooms() -> None:
         checkpoint.checkpoint_all(bulk_room_store())
     except (OperationalError, InterfaceError, RedisError) as error:
         log.warning("checkpoint_failed", error=type(error).__name__)  # the next one comes in a second
+
+
+@shared_task
+def remind() -> None:
+    """Every ten seconds: tell those whose event opens soon."""
+    try:
+        reminders.remind()
+    except (OperationalError, InterfaceError) as error:
+        log.warning("remind_failed", error=type(error).__name__)  # the next one comes in ten seconds

@@ -7,14 +7,17 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import ListAPIView, RetrieveAPIView
 from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.status import HTTP_204_NO_CONTENT
 from rest_framework.views import APIView
 
+from events import reminders
 from events.api.serializers import EventSerializer, StateSerializer, TicketSerializer
 from events.models import Event
 from events.state import state
 from events.waiting_room import service
 from events.waiting_room.views import LEFT
-from notifications.api.callers import lane_of, user_id_of
+from notifications.api.callers import existing_user_id_of, lane_of, user_id_of
 
 CACHE_CONTROL = OpenApiParameter(
     "Cache-Control", OpenApiTypes.STR, OpenApiParameter.HEADER, required=True, response=[200]
@@ -99,3 +102,31 @@ class QueueView(APIView):
         """Give your place up, and your pass. You may join again, at the end."""
         service.leave(event_id, user_id_of(request), lane_of(request))
         return LEFT.as_response()
+
+
+class ReminderView(APIView):
+    """Whether the caller is told before an event opens."""
+
+    @extend_schema(
+        operation_id="ask_for_reminder",
+        summary="Be told before the sale opens",
+        tags=["events"],
+        request=None,
+        responses={204: None},
+        extensions={"x-refusals": ["closed"]},
+    )
+    def post(self, request: Request, event_id: int) -> Response:
+        """Once, some minutes before; asked for again it is the same."""
+        reminders.ask(event_id=event_id, user_id=existing_user_id_of(request))
+        return Response(status=HTTP_204_NO_CONTENT)
+
+    @extend_schema(
+        operation_id="cancel_reminder",
+        summary="Be told no more before the sale opens",
+        tags=["events"],
+        responses={204: None},
+    )
+    def delete(self, request: Request, event_id: int) -> Response:
+        """One that is not there is no error."""
+        reminders.forget(event_id=event_id, user_id=user_id_of(request))
+        return Response(status=HTTP_204_NO_CONTENT)

@@ -1,4 +1,4 @@
-"""`make run` and `make demo`: set everything up, start gate, worker and beat, and stop them all again.
+"""`make run` and `make demo`: set everything up, start gate, workers and beat, and stop them all again.
 
     python -m config.launch run            serve until Ctrl-C
     python -m config.launch demo           the same, after a rush of 10,000 users on a sale of 100 coupons
@@ -30,6 +30,8 @@ from config.embedded import EmbeddedServers, is_free, secret_key
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = Path(os.environ.get("SEONCHAK_DIR") or ROOT / ".seonchak").resolve()
 SERVER_SETTINGS = ("DATABASE_URL", "STOCK_REDIS_URL", "CACHE_URL", "BROKER_URL")
+# A thread a channel, and more to fan out and to remind: one channel that hangs keeps none from the others.
+NOTIFIER = ("--queues", "notifications", "--pool", "threads", "--concurrency", "8", "--hostname", "notifier@%h")
 READY_WITHIN = 60  # seconds
 STOP_WITHIN = 10  # seconds that a process has to end by itself
 
@@ -140,9 +142,10 @@ def _start_all(stack: ExitStack, environment: Mapping[str, str], port: int) -> d
     commands = {
         "gate": [python, "-m", "config.serve", "gate", "--port", str(port)],
         "worker": [*celery, "worker", "--concurrency", "1", "--loglevel", "WARNING", "--without-mingle"],
+        "notifier": [*celery, "worker", *NOTIFIER, "--loglevel", "WARNING", "--without-mingle"],
         "beat": [*celery, "beat", "--loglevel", "WARNING"],
     }
-    tell("gate, worker and beat")
+    tell("gate, worker, notifier and beat")
     logs = LOCAL / "logs"
     logs.mkdir(exist_ok=True)
     processes: dict[str, subprocess.Popen[bytes]] = {}

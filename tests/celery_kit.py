@@ -28,13 +28,17 @@ class Processes:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def start(self, name: str) -> "subprocess.Popen[bytes]":
-        """Start a worker or a beat."""
+        """Start a worker, a notifier or a beat."""
         number = len(self.started)
-        worker = ["--concurrency", "1", "--without-mingle", "--without-gossip", "-n", f"{number}@%h"]
-        options = worker if name == "worker" else []
+        lean = ["--without-mingle", "--without-gossip", "-n", f"{number}@%h"]
+        command = {
+            "worker": ["worker", "--concurrency", "1", *lean],
+            "notifier": ["worker", "--queues", "notifications", "--pool", "threads", "--concurrency", "8", *lean],
+            "beat": ["beat"],
+        }[name]
         with (self.folder / f"{name}-{number}.log").open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "config", name, "--loglevel", "WARNING", *options],
+                [sys.executable, "-m", "celery", "-A", "config", *command, "--loglevel", "WARNING"],
                 env=environment(BEAT_SCHEDULE_FILE=str(self.folder / f"beat-{number}"), **self.settings),
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -12,6 +12,7 @@ import yaml
 from django.conf import settings
 
 from config.serve import OTHER_FILES, granian
+from notifications.channels import CHANNELS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -21,7 +22,7 @@ SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
 
 def test_every_lasting_service_has_a_health_check() -> None:
     lasting = {name for name in SERVICES if name != "migrate"}
-    assert lasting == {"postgres", "redis", "nginx", "gate", "web", "worker", "beat"}
+    assert lasting == {"postgres", "redis", "nginx", "gate", "web", "worker", "notifier", "beat"}
     assert {name for name in lasting if "healthcheck" in SERVICES[name]} == lasting
 
 
@@ -54,7 +55,7 @@ def test_the_image_runs_as_an_unprivileged_user() -> None:
     assert users == ["seonchak"]
 
 
-@pytest.mark.parametrize("service", ["worker", "beat", "migrate"])
+@pytest.mark.parametrize("service", ["worker", "notifier", "beat", "migrate"])
 def test_the_commands_of_the_services_exist(service: str) -> None:
     command = SERVICES[service]["command"]
     program = [sys.executable, *command[1:]] if command[0] == "python" else [sys.executable, "-m", *command]
@@ -73,6 +74,13 @@ def test_the_commands_of_the_servers_are_understood_by_granian(lane: str) -> Non
         [sys.executable, "-m", *options, "--version"], capture_output=True, text=True, check=False, timeout=60
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_the_notifier_takes_the_queue_of_notifications_and_has_a_thread_for_each_channel() -> None:
+    options = dict(part.split("=") for part in SERVICES["notifier"]["command"] if "=" in part)
+    queues = {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()}
+    assert (queues, options["--pool"]) == ({options["--queues"]}, "threads")
+    assert int(options["--concurrency"]) >= len(CHANNELS) + 2, "fanning out and reminding"
 
 
 def test_only_nginx_can_be_reached_and_the_application_believes_it() -> None:

@@ -438,6 +438,7 @@ SIGN_IN_RATE_PER_ADDRESS = _rate("SIGN_IN_RATE_PER_ADDRESS", "60/m")
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_ROOT = BASE_DIR / "static" / "root"  # at `/`: a service worker serves the paths below its own
 WHITENOISE_USE_FINDERS = True  # straight from the packages: nothing to collect beforehand
 LANGUAGE_CODE = "en"  # of what is told to programs and operators' terminals; visitors have a language of their own
 LANGUAGES = [("ko", "한국어"), ("en", "English")]

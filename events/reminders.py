@@ -35,6 +35,11 @@ def forget(*, event_id: int, user_id: int) -> None:
     Reminder.objects.filter(event_id=event_id, user_id=user_id).delete()
 
 
+def is_asked(*, event_id: int, user_id: int) -> bool:
+    """Whether the user will be told."""
+    return Reminder.objects.filter(event_id=event_id, user_id=user_id).exists()
+
+
 def remind() -> int:
     """Tell everybody whose event opens soon; how many were told.
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from notifications.models import Notification
 
+COUNTED = 100  # notifications that are looked at for a number
 BATCH = 1000  # rows a statement
 
 NOTIFY = """
@@ -70,6 +71,17 @@ def mark_read(*, notification_id: int, user_id: int) -> Notification | None:
     mine = Notification.objects.filter(pk=notification_id, user_id=user_id)
     mine.filter(read_at__isnull=True).update(read_at=timezone.now())
     return mine.first()
+
+
+def mark_all_read(*, user_id: int) -> None:
+    """The same of all that the user has not read."""
+    Notification.objects.filter(user_id=user_id, read_at__isnull=True).update(read_at=timezone.now())
+
+
+def unread_of(user_id: int) -> int:
+    """How many the user has not read, of the newest `COUNTED`."""
+    newest = Notification.objects.filter(user_id=user_id).values_list("read_at", flat=True)[:COUNTED]
+    return sum(read_at is None for read_at in newest)
 
 
 def _batches(facts: Iterable[Fact]) -> Iterator[list[Fact]]:

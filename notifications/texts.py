@@ -27,15 +27,20 @@ class Text:
     language: str
 
 
-def texts(notifications: Iterable[Notification]) -> dict[int, Text]:
-    """The words of each notification, by its id: one look at what they are about for all of them."""
+def texts(notifications: Iterable[Notification], *, language: str | None = None) -> dict[int, Text]:
+    """The words of each notification, by its id: one look at what they are about for all of them.
+
+    Each is in its user's language, or all are in one.
+    """
     given = list(notifications)
     about = subjects.of({one.data["event_id"] for one in given if "event_id" in one.data})
-    return {one.pk: _text(one, about.get(one.data.get("event_id", 0), subjects.UNKNOWN)) for one in given}
+    return {
+        one.pk: _text(one, about.get(one.data.get("event_id", 0), subjects.UNKNOWN), language or language_of(one.user))
+        for one in given
+    }
 
 
-def _text(notification: Notification, subject: Subject) -> Text:
-    language = language_of(notification.user)
+def _text(notification: Notification, subject: Subject, language: str) -> Text:
     with translation.override(language):
         title, body, action = _words(notification, subject)
         path = "/coupons" if notification.kind == Kind.COUPON_ISSUED else subject.path

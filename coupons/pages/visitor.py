@@ -1,10 +1,8 @@
 """The visitor's own part of the page of a sale. The page itself is the same for everyone."""
 
 import secrets
-from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest
 from django.middleware.csrf import get_token
 from django.urls import reverse
@@ -13,13 +11,13 @@ from django.utils import timezone
 from coupons import selectors
 from coupons.errors import AlreadyClaimed
 from coupons.selectors import ClaimView
+from events import reminders
 from events.errors import Closed, NotOpen, Paused, Refusal, SoldOut
 from events.models import Event, Phase
 from events.pages.shown import find, milliseconds, show
-from events.tokens import lane_of, token_of
+from events.tokens import lane_of, page_token
 from events.waiting_room import service
-
-TOKEN_LIFETIME = timedelta(minutes=5)  # of the page's token: it asks for the next while it is open
+from notifications.services import unread_of
 
 
 def new_key() -> str:
@@ -45,21 +43,14 @@ def told(request: HttpRequest, slug: str) -> dict[str, Any]:
         "admin_url": reverse("admin:index") if user.is_staff else None,
         "csrf_token": get_token(request),
         "key": new_key(),
-        **_token(user),
+        **page_token(user),
         "claim_id": str(claims[-1].id) if claims else None,
         "claim_url": newest,
         "may_claim": len(claims) < event.per_user_limit,
         "ticket": _ticket(event, user),
+        "unread": unread_of(user.pk),
+        "reminded": timezone.now() < event.opens_at and reminders.is_asked(event_id=event.pk, user_id=user.pk),
     }
-
-
-def _token(user: Any) -> dict[str, Any]:
-    """A token for the page to ask the API with, good for a short while; none where tokens are issued elsewhere."""
-    if not settings.SIMPLE_JWT["SIGNING_KEY"]:
-        return {"token": None, "token_ms": 0}
-    token = token_of(user).access_token
-    token.set_exp(lifetime=TOKEN_LIFETIME)
-    return {"token": str(token), "token_ms": int(TOKEN_LIFETIME.total_seconds() * 1000)}
 
 
 def _ticket(event: Event, user: Any) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 // The page of a sale: from the countdown to the coupon. What it shows at each stage is in the page; this finds out
 // which stage it is: that of the sale, or the visitor's own on the way from the line to the coupon.
 
-import { Refused } from "./api.js";
+import { call, Refused } from "./api.js";
 import { claim as ask, follow } from "./claiming.js";
 import { learn, serverNow } from "./clock.js";
 import { offerCopy } from "./copy.js";
@@ -10,7 +10,7 @@ import { Room } from "./room.js";
 import { choose, countDown, put, showPass, showPlace, showStage, showStock } from "./stage.js";
 import { spellNumber } from "./times.js";
 import { showTrouble, tryAgain, well } from "./trouble.js";
-import { bearer, meet } from "./visitor.js";
+import { bearer, meet, showUnread } from "./visitor.js";
 
 const EVERY = 1000; // ms between two looks, and up to as much again by chance, so that visitors do not ask in step
 const WITH_FRAMES = 30000; // the same while frames tell of changes
@@ -59,6 +59,7 @@ function show() {
   countDown("open", current === "open" && left < 3600_000 ? left : null);
   for (const button of sale.querySelectorAll("[data-claim] button, [data-claim-now]")) button.disabled = current !== "open";
   for (const note of sale.querySelectorAll("[data-paused]")) note.hidden = current !== "paused";
+  showReminder();
   for (const more of sale.querySelectorAll("[data-again]")) more.hidden = !me?.may_claim || current !== "open";
   if (shown === "turn") {
     const until = Date.parse(room.ticket.pass_expires_at);
@@ -82,6 +83,7 @@ function frame({ type, ...rest }) {
   if (type === "state") take(rest);
   else if (type === "ticket" && room && !claim) room.take(rest);
   else if (type === "claim") lookAtClaim?.();
+  else if (type === "notification" && me) showUnread((me.unread += 1));
   show();
 }
 
@@ -175,6 +177,27 @@ function decided(found) {
   show();
 }
 
+function showReminder() {
+  for (const button of sale.querySelectorAll("[data-remind]")) {
+    button.hidden = !me?.token;
+    const text = me?.reminded ? button.dataset.on : button.dataset.off;
+    if (button.textContent !== text) button.textContent = text;
+    button.setAttribute("aria-pressed", String(Boolean(me?.reminded)));
+  }
+}
+
+async function remind() {
+  const asked = me.reminded;
+  try {
+    await call(asked ? "DELETE" : "POST", `${sale.dataset.api}/reminder`);
+    me.reminded = !asked;
+    well("reminder");
+  } catch (error) {
+    tryAgain("reminder", error, 0, remind);
+  }
+  show();
+}
+
 function more() {
   own = "";
   claim = null;
@@ -200,6 +223,7 @@ on("data-claim-now", "click", claimNow);
 on("data-join", "submit", () => room.join());
 on("data-leave", "click", (button) => { if (confirm(button.dataset.sure)) room.leave(); });
 on("data-more", "click", more);
+on("data-remind", "click", remind);
 
 addEventListener("visibilitychange", () => {
   if (!document.hidden && room?.ticket) room.resume(); // timers of a tab in the background are slow

@@ -51,10 +51,18 @@ function show(me) {
   }
   if (me.name === null) return;
   document.querySelector("[data-name]").textContent = me.name;
+  showUnread(me.unread);
   if (me.admin_url) document.querySelector("[data-admin]").href = me.admin_url;
   if (me.claim_url) document.querySelector("[data-mine]").href = me.claim_url;
   for (const field of document.querySelectorAll("[name=csrfmiddlewaretoken]")) field.value = me.csrf_token;
   for (const field of document.querySelectorAll("[name=key]")) field.value = me.key;
+}
+
+/** The number of notifications that are not read. */
+export function showUnread(number) {
+  const badge = document.querySelector("[data-unread]");
+  badge.textContent = number;
+  badge.hidden = number === 0;
 }
 
 function kindsOf(me) {

@@ -23,7 +23,7 @@ Sale = Callable[..., Event]
 
 def test_the_visitor_s_part_costs_reads_alone_and_none_for_a_guest(sale: Sale, client: Client, browser: Client) -> None:
     event = sale()
-    for visitor, queries_of_it, asks_of_redis in ((client, 0, 0), (browser, 4, 1)):
+    for visitor, queries_of_it, asks_of_redis in ((client, 0, 0), (browser, 5, 1)):
         part_of(visitor, event)
         with CaptureQueriesContext(connection) as queries, redis_round_trips() as sent:
             part_of(visitor, event)

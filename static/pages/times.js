@@ -1,11 +1,12 @@
 // Moments in the visitor's own time zone. The page has them in the server's, with its zone: where the clocks of the two
 // differ, the text is written anew.
 
-const PARTS = {
-  day: { dateStyle: "medium" },
-  minute: { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
-  second: { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" },
+// As the server writes them, of whom the browser knows no such form by one name.
+const FORMS = {
+  ko: { locale: "ko", dateStyle: "long", between: " " },
+  en: { locale: "en-GB", dateStyle: "medium", between: ", " },
 };
+const CLOCK = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" };
 
 /** The visitor's language, as the page has it. */
 export const language = document.documentElement.lang;
@@ -24,10 +25,12 @@ function differs(moment, written) {
 function localise(time) {
   const moment = new Date(time.dateTime);
   if (!differs(moment, time.dateTime)) return;
-  const { to } = time.dataset;
-  const zone = to === "day" ? {} : { timeZoneName: "short", hourCycle: "h23" };
+  const { locale, dateStyle, between } = FORMS[language];
+  const parts = [new Intl.DateTimeFormat(locale, { dateStyle }).format(moment)];
+  const second = time.dataset.to === "second" ? { second: "2-digit" } : {};
+  if (time.dataset.to !== "day") parts.push(new Intl.DateTimeFormat("en-GB", { ...CLOCK, ...second }).format(moment));
   time.title = time.textContent;
-  time.textContent = new Intl.DateTimeFormat(language, { ...PARTS[to], ...zone }).format(moment);
+  time.textContent = parts.join(between);
 }
 
 for (const time of document.querySelectorAll("time[data-to]")) localise(time);

@@ -7,6 +7,8 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 
 class Phase(StrEnum):
@@ -51,75 +53,108 @@ class Event(models.Model):
     class Status(models.TextChoices):
         """What operators decided. The way is draft, published, (paused, published)*, closed; closed is final."""
 
-        DRAFT = "draft", "Draft"
-        PUBLISHED = "published", "Published"
-        PAUSED = "paused", "Paused"
-        CLOSED = "closed", "Closed"
+        DRAFT = "draft", _("Draft")
+        PUBLISHED = "published", _("Published")
+        PAUSED = "paused", _("Paused")
+        CLOSED = "closed", _("Closed")
 
     class StockMode(models.TextChoices):
         """Where units are taken from. Both count in the same place in the end: `issued`, in PostgreSQL."""
 
         REDIS = "redis", "Redis"
-        DATABASE = "database", "database"
+        DATABASE = "database", _("database")
 
     class EntryOrder(models.TextChoices):
         """Who goes first in a waiting room."""
 
-        FIFO = "fifo", "first come, first served"
-        SHUFFLE = "shuffle", "shuffle at the opening"
+        FIFO = "fifo", _("first come, first served")
+        SHUFFLE = "shuffle", _("shuffle at the opening")
 
-    title = models.CharField(max_length=200)
-    slug = models.SlugField(max_length=80, unique=True)
-    description = models.TextField(blank=True)
-    benefit = models.CharField(max_length=200, help_text="What one coupon is worth, e.g. “₩10,000 off”.")
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.DRAFT, editable=False)
-    opens_at = models.DateTimeField()
-    closes_at = models.DateTimeField()
-    quantity = models.PositiveIntegerField(help_text="Coupons to give out. Never below what is claimed already.")
-    issued = models.PositiveIntegerField(default=0, editable=False)
-    per_user_limit = models.PositiveSmallIntegerField(default=1)
-    rate_per_second = models.PositiveSmallIntegerField(
-        default=10, help_text="Requests a second that one user may send before being told to slow down."
+    title = models.CharField(_("title"), max_length=200)
+    slug = models.SlugField(_("address"), max_length=80, unique=True)
+    description = models.TextField(_("description"), blank=True)
+    benefit = models.CharField(
+        _("benefit"), max_length=200, help_text=_("What one coupon is worth, e.g. “₩10,000 off”.")
     )
-    burst = models.PositiveSmallIntegerField(default=20, help_text="Requests one user may send at once.")
+    status = models.CharField(_("status"), max_length=10, choices=Status.choices, default=Status.DRAFT, editable=False)
+    opens_at = models.DateTimeField(_("opens at"))
+    closes_at = models.DateTimeField(_("closes at"))
+    quantity = models.PositiveIntegerField(
+        _("quantity"), help_text=_("Coupons to give out. Never below what is claimed already.")
+    )
+    issued = models.PositiveIntegerField(_("issued"), default=0, editable=False)
+    per_user_limit = models.PositiveSmallIntegerField(_("coupons a user"), default=1)
+    rate_per_second = models.PositiveSmallIntegerField(
+        _("requests a second"),
+        default=10,
+        help_text=_("Requests a second that one user may send before being told to slow down."),
+    )
+    burst = models.PositiveSmallIntegerField(
+        _("requests at once"), default=20, help_text=_("Requests one user may send at once.")
+    )
     epoch = models.PositiveIntegerField(
-        default=0, editable=False, help_text="How often the stock was loaded. A claim of an older load is recognised."
+        _("epoch"),
+        default=0,
+        editable=False,
+        help_text=_("How often the stock was loaded. A claim of an older load is recognised."),
     )
     redis_lost_after = models.PositiveSmallIntegerField(
+        _("Redis lost after"),
         default=10,
-        help_text="Seconds without Redis after which the sale goes on from the database, which is slower. 0: at once.",
+        help_text=_(
+            "Seconds without Redis after which the sale goes on from the database, which is slower. 0: at once."
+        ),
     )
     stock_mode = models.CharField(
-        max_length=8, choices=StockMode.choices, default=StockMode.REDIS, editable=False, help_text="Sells from."
+        _("sells from"),
+        max_length=8,
+        choices=StockMode.choices,
+        default=StockMode.REDIS,
+        editable=False,
+        help_text=_("Sells from."),
     )
     waiting_room = models.BooleanField(
-        default=False, help_text="People queue, and claim when it is their turn. Otherwise all may claim at once."
+        _("waiting room"),
+        default=False,
+        help_text=_("People queue, and claim when it is their turn. Otherwise all may claim at once."),
     )
     entry_order = models.CharField(
+        _("entry order"),
         max_length=8,
         choices=EntryOrder.choices,
         default=EntryOrder.FIFO,
-        help_text="Shuffle: who comes before the opening is put into an order by lot; who comes later stands behind.",
+        help_text=_(
+            "Shuffle: who comes before the opening is put into an order by lot; who comes later stands behind."
+        ),
     )
-    admission_rate = models.PositiveSmallIntegerField(default=50, help_text="People let in a second.")
-    max_active = models.PositiveIntegerField(default=500, help_text="People who may hold a pass at once.")
-    pass_ttl = models.PositiveSmallIntegerField(default=120, help_text="Seconds that a pass is good for.")
+    admission_rate = models.PositiveSmallIntegerField(
+        _("people let in a second"), default=50, help_text=_("People let in a second.")
+    )
+    max_active = models.PositiveIntegerField(
+        _("passes at once"), default=500, help_text=_("People who may hold a pass at once.")
+    )
+    pass_ttl = models.PositiveSmallIntegerField(
+        _("length of a pass"), default=120, help_text=_("Seconds that a pass is good for.")
+    )
     grace = models.PositiveSmallIntegerField(
-        default=120, help_text="Seconds that the turn of somebody who is away is kept."
+        _("grace"), default=120, help_text=_("Seconds that the turn of somebody who is away is kept.")
     )
-    seed = models.CharField(max_length=64, blank=True, editable=False)  # of the shuffle; secret until the opening
+    seed = models.CharField(_("seed"), max_length=64, blank=True, editable=False)  # of the shuffle; secret before it
     fell_back_at = models.DateTimeField(
+        _("fell back at"),
         null=True,
         blank=True,
         editable=False,
-        help_text="Since when Redis is given up for lost. Empty while it is not, and where an operator chose so.",
+        help_text=_("Since when Redis is given up for lost. Empty while it is not, and where an operator chose so."),
     )
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated at"), auto_now=True)
 
     objects = EventQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
         ordering = ["-opens_at", "-id"]
         constraints = [
             models.CheckConstraint(name="event_opens_before_it_closes", condition=Q(opens_at__lt=F("closes_at"))),
@@ -154,9 +189,10 @@ class Event(models.Model):
         # A field that the form refused is missing here, whatever its type says.
         opens_at, closes_at, quantity = (getattr(self, name, None) for name in ("opens_at", "closes_at", "quantity"))
         if opens_at and closes_at and opens_at >= closes_at:
-            raise ValidationError({"closes_at": "The sale must close after it opens."})
+            raise ValidationError({"closes_at": gettext("The sale must close after it opens.")})
         if quantity is not None and quantity < max(1, self.issued):
-            raise ValidationError({"quantity": f"At least {max(1, self.issued)}: so many are issued already."})
+            told = gettext("At least %(number)s: so many are issued already.")
+            raise ValidationError({"quantity": told % {"number": max(1, self.issued)}})
 
     def phase(self, *, now: datetime, remaining: int | None) -> Phase:
         """The phase at `now`, given the stock left (None: unknown)."""

@@ -25,7 +25,7 @@ def test_the_page_of_a_sale_its_buttons_and_what_they_say_are_in_the_language(
 ) -> None:
     event = sale()
     page = operator.get(reverse("admin:events_event_change", args=[event.pk])).content.decode()
-    for words in ("현재 상황", "종료…", "신청 로그", "대기실", 'name="language"'):
+    for words in ("현재 상황", "종료…", "신청 로그", "대기실", "1인당 매수", "입장 순서", 'name="language"'):
         assert words in page
     pause = reverse("admin:events_event_operate", args=[event.pk, "pause"])
     assert "행사를 일시 중지했습니다." in operator.post(pause, follow=True).content.decode()

@@ -3,12 +3,15 @@
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import translation
+from django.utils.translation import gettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -17,7 +20,7 @@ from events.pages.frame import page
 from events.pages.languages import BY_URL
 from events.pages.shown import find
 from events.tokens import page_token
-from notifications import services
+from notifications import preferences, services
 from notifications.models import Notification
 from notifications.texts import texts
 
@@ -57,6 +60,29 @@ def read_all(request: HttpRequest) -> HttpResponse:
     """Note that all were read."""
     services.mark_all_read(user_id=request.user.pk)  # type: ignore[arg-type]
     return redirect("event_pages:notifications")
+
+
+@page
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def ways(request: HttpRequest) -> HttpResponse:
+    """By which ways the visitor wants to be told of what, and in which language."""
+    user_id: int = request.user.pk  # type: ignore[assignment]
+    if request.method == "POST":
+        chosen = preferences.of(user_id)
+        language = request.POST.get("language", "")
+        kinds = {
+            kind: {channel: f"{kind}.{channel}" in request.POST for channel in channels}
+            for kind, channels in chosen.kinds.items()
+        }
+        language = language if language in dict(settings.LANGUAGES) else chosen.language
+        preferences.choose(user_id=user_id, language=language, kinds=kinds)
+        messages.success(request, gettext("Your choice is saved."))
+        return redirect("event_pages:ways")
+    chosen = preferences.of(user_id)
+    rows = [(kind, kind.label, chosen.kinds[kind]) for kind in Notification.Kind]
+    return render(request, "pages/ways.html", {"language": chosen.language, "rows": rows})
 
 
 @page

@@ -11,6 +11,7 @@ urlpatterns = [
     path("events/<slug:slug>", views.event, name="event"),
     path("events/<slug:slug>/remind", account.remind, name="remind"),
     path("notifications", account.notifications, name="notifications"),
+    path("notifications/ways", account.ways, name="ways"),
     path("notifications/read", account.read_all, name="read_all"),
     path("notifications/<int:notification_id>", account.read, name="read"),
     path("accounts/token", account.token, name="token"),

@@ -15,6 +15,7 @@ from django.utils import timezone
 from coupons import issuing
 from coupons.stock.store import StockStore
 from events.models import Event, Reminder
+from notifications import preferences
 from notifications.models import Notification
 from tests.factories import make_user
 from tests.pages_kit import part_of, text_of
@@ -84,6 +85,21 @@ def test_another_s_notification_is_not_found(sale: Sale, browser: Client) -> Non
     assert foreign.read_at is None
 
 
+def test_the_ways_to_be_told_are_chosen_by_a_form(browser: Client, customer: User) -> None:
+    def ticked() -> set[str]:
+        page = browser.get("/notifications/ways").content.decode()
+        return set(re.findall(r'name="(\w+\.\w+)"[^>]* checked', page))
+
+    assert "coupon_issued.email" in ticked()
+    chosen = {"language": "en", "admitted.push": "on", "sale_opens_soon.email": "on", "admitted.carrier_pigeon": "on"}
+    answer = browser.post("/notifications/ways", chosen, follow=True)
+    assert "Your choice is saved." in text_of(answer)
+    assert ticked() == {"admitted.push", "sale_opens_soon.email"}
+    assert preferences.of(customer.pk).language == "en"
+    browser.post("/notifications/ways", {"language": "xx"})
+    assert (ticked(), preferences.of(customer.pk).language) == (set(), "en")
+
+
 def test_a_reminder_is_asked_for_and_given_up_by_a_form(sale: Sale, browser: Client, customer: User) -> None:
     event = sale(opens_at=timezone.now() + HOUR, closes_at=timezone.now() + 2 * HOUR)
     address = f"/events/{event.slug}/remind"
@@ -104,7 +120,9 @@ def test_of_a_sale_that_is_open_nobody_is_reminded(sale: Sale, browser: Client) 
     assert not Reminder.objects.exists()
 
 
-@pytest.mark.parametrize("address", ["/notifications", "/notifications/1", "/events/none/remind"])
+@pytest.mark.parametrize(
+    "address", ["/notifications", "/notifications/1", "/notifications/ways", "/events/none/remind"]
+)
 def test_what_is_the_visitor_s_own_needs_a_sign_in(client: Client, address: str) -> None:
     assert client.get(address)["Location"] == f"/accounts/login?next={address}"
     assert client.post("/notifications/read")["Location"].startswith("/accounts/login")

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import structlog
 from django.conf import settings
 
+from config import peers
 from config.as_wsgi import Receive, Scope, Send
 from config.metrics import SOCKETS
 from config.tokens import Unauthenticated, known_of
@@ -28,7 +29,6 @@ EVENTS, ME = "/ws/events/", "/ws/me"
 # Subprotocols, which are all that a browser lets a page say at the handshake: beside the first stands a token. Clients
 # that offer one of them only listen.
 BEARER, LISTEN = "bearer", "listen"
-ASKED_EVERY = 1.0  # seconds, at most, are all asked whether they are there, while the process is full
 STOPPED_WITHIN = 3.0  # seconds that all of them have at a stop to take their close frames
 
 
@@ -48,8 +48,8 @@ class Sockets:
         self._is_ours = is_ours
         self._subscription = Subscription()
         self._open: set[Socket] = set()
+        self._listeners = Listeners()
         self._stopping: asyncio.Task[None] | None = None
-        self._asking: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
@@ -62,37 +62,25 @@ class Sockets:
             return await _refuse(send, HTTPStatus.BAD_REQUEST)
         if not self._may_connect(headers):
             return await _refuse(send, HTTPStatus.FORBIDDEN)
-        if self._stopping is not None or self._is_full():
+        if self._stopping is not None or len(self._open) >= settings.LIVE_SOCKETS:
             return await _refuse(send, HTTPStatus.SERVICE_UNAVAILABLE)
-        offered = scope["subprotocols"]
+        offered, peer = scope["subprotocols"], peers.peer(scope["client"], scope["server"])
         scope.clear()  # the server keeps it as long as the socket, and of its headers nothing is needed any more
         del headers
         subprotocol = next((one for one in (BEARER, LISTEN) if one in offered), None)
         token = next((one for one in offered if one != BEARER), "") if subprotocol == BEARER else None
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
-        socket = Socket(receive, send, listens_only=subprotocol is not None)
+        socket = Socket(receive, send, listens_only=subprotocol is not None and peers.CAN_TELL)
         self._open.add(socket)
+        if socket.listens_only:
+            self._listeners.add(socket, peer)
         SOCKETS.inc()
         try:
             return await self._serve(socket, feed, event_id, token)
         finally:
             self._open.remove(socket)
+            self._listeners.remove(socket)
             SOCKETS.dec()
-
-    def _is_full(self) -> bool:
-        if len(self._open) < settings.LIVE_SOCKETS:
-            return False
-        # Some of them may be gone. Of who only listens nothing tells so but a frame that cannot be sent.
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask_all())
-        return True
-
-    async def _ask_all(self) -> None:
-        for number, socket in enumerate(list(self._open), 1):
-            socket.ping()
-            if number % sockets.TOGETHER == 0:
-                await asyncio.sleep(0)
-        await asyncio.sleep(ASKED_EVERY)
 
     def end_before_stop(self) -> None:
         """At SIGTERM close all sockets, and have the server stop then: with it ends what could tell them.
@@ -153,6 +141,42 @@ class Sockets:
             if visit is not None:
                 visit.leave()
             await socket.close()
+
+
+class Listeners:
+    """Those who only listen. Nothing that is sent to them tells that they hung up: they are looked for instead."""
+
+    def __init__(self) -> None:
+        self._peers: dict[Socket, peers.Peer] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    def add(self, socket: Socket, peer: peers.Peer) -> None:
+        """Have an eye on it."""
+        self._peers[socket] = peer
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_for_them())
+
+    def remove(self, socket: Socket) -> None:
+        """Not any more."""
+        self._peers.pop(socket, None)
+        if not self._peers and self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    async def _look_for_them(self) -> None:
+        missed: set[Socket] = set()
+        while True:
+            await asyncio.sleep(settings.LIVE_PING / 5)
+            expected = dict(self._peers)
+            try:
+                connected = await asyncio.to_thread(peers.connected)
+            except OSError as error:
+                log.warning("peers_not_read", error=type(error).__name__)
+                continue
+            missing = {socket for socket, peer in expected.items() if peer not in connected}
+            for socket in missing & missed:  # twice, for it may have been passed over
+                socket.end(sockets.GONE)
+            missed = missing
 
 
 class Client:

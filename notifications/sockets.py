@@ -101,7 +101,7 @@ class Socket:
 
         A client that only listens is not read: for the first byte that it reads the server takes 128 KiB, and keeps
         them as long as the socket (tungstenite's `read_buffer_size`, which Granian 2.8 lets nobody set). That such a
-        client is gone is told by a frame that cannot be sent.
+        client hung up must be found out in another way: Granian does not tell that a frame could not be sent.
         """
         self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment] # one calls us
         self._receive = _never if listens_only else receive
@@ -127,6 +127,8 @@ class Socket:
 
     def tell(self, message: Message) -> None:
         """Send what is the user's own, after all that was told before."""
+        if self._code is not None:
+            return
         if self._is_idle():
             self._begin(message)
             return
@@ -138,7 +140,7 @@ class Socket:
             self.end(SLOW)
 
     def ping(self) -> None:
-        """Ask whether the client is there. That one is not is known by the next time, if not by this."""
+        """Ask whether the client is there, and keep what stands between from closing a connection that is quiet."""
         if self._is_idle():
             self._begin(PING)
         else:
@@ -172,16 +174,21 @@ class Socket:
     async def close(self) -> None:
         """Tell the client why, if it is there to hear it. The last that is done with a socket."""
         self._pings.cancel()
-        code = BROKEN if self._code is None else self._code
-        self._code = code
-        if self._sending is not None and not self._sending.done():
-            if code not in {GONE, SLOW}:
-                await asyncio.wait([self._sending], timeout=CLOSED_WITHIN)
-            self._sending.cancel()  # the close frame would wait for it
+        code = self._code = BROKEN if self._code is None else self._code
+        own, self._own, self._newest = self._own or [], None, None
+        if code in {GONE, SLOW}:
+            own = []
+            if self._sending is not None:
+                self._sending.cancel()  # the close frame would wait for it
         if code == GONE:
             return
         with suppress(OSError, RuntimeError, TimeoutError):  # the client went without
-            await asyncio.wait_for(self._send({"type": "websocket.close", "code": code}), CLOSED_WITHIN)
+            async with asyncio.timeout(CLOSED_WITHIN):
+                if self._sending is not None and not self._sending.done():
+                    await self._sending
+                for message in own:
+                    await self._send(message)
+                await self._send({"type": "websocket.close", "code": code})
 
     def _understood(self, message: Message) -> dict[str, Any] | None:
         """What the client said; None, and the end, where it says too much or what is nothing."""
@@ -210,8 +217,6 @@ class Socket:
         return not self._following and (self._sending is None or self._sending.done())
 
     def _begin(self, message: Message) -> None:
-        if self._sending is not None and self._sending.exception() is not None:
-            self.end(GONE)
         if self._code is not None:
             return
         sending = self._send(message)

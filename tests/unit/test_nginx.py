@@ -74,3 +74,12 @@ def test_the_paths_that_it_treats_apart_exist() -> None:
     assert set(locations) == {"/api/", "/ws/", "/events/", "/static/"}
     known = {str(pattern.pattern).split("/")[0] for pattern in get_resolver().url_patterns} | {"events"}
     assert {one.strip("/") for one in locations} - known <= {"ws", "static"}
+
+
+def test_websockets_are_handed_on_and_may_be_quiet_between_two_pings() -> None:
+    block = CONF[CONF.index("location /ws/ {") :].partition("\n        }")[0]
+    for directive in ("Upgrade $http_upgrade", "Connection upgrade", "Host $http_host"):
+        assert f"proxy_set_header {directive};" in block
+    assert "proxy_pass http://gate;" in block
+    (patience,) = re.findall(r"proxy_read_timeout (\d+)s;", block)
+    assert int(patience) > 2 * settings.LIVE_PING

@@ -57,8 +57,9 @@ class Server:
             )
 
     def kill(self) -> None:
-        """`kill -9`, and wait until it is gone."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """`kill -9`, unless it has ended, and wait until it is gone."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Message, bytes]:

@@ -1,7 +1,8 @@
 """`make run` and `make demo`: set everything up, start gate, workers and beat, and stop them all again.
 
     python -m config.launch run            serve until Ctrl-C
-    python -m config.launch demo           the same, after a rush of 10,000 users on a sale of 100 coupons
+    python -m config.launch demo           the same, after a rush of 10,000 users on a sale of 100 coupons; some tens of
+                                           others queue in a second sale, for whoever wants to join them
     python -m config.launch demo --once    stop after the verdict, with its exit status
 
 The gate serves all of it here, with Django behind it; in production `web` is a process of its own (deploy/README.md).
@@ -29,11 +30,17 @@ from config.embedded import EmbeddedServers, is_free, secret_key
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = Path(os.environ.get("SEONCHAK_DIR") or ROOT / ".seonchak").resolve()
+OTHERS_LOG = LOCAL / "logs" / "queue.log"
 SERVER_SETTINGS = ("DATABASE_URL", "STOCK_REDIS_URL", "CACHE_URL", "BROKER_URL")
 # A thread a channel, and more to fan out and to remind: one channel that hangs keeps none from the others.
 NOTIFIER = ("--queues", "notifications", "--pool", "threads", "--concurrency", "8", "--hostname", "notifier@%h")
 READY_WITHIN = 60  # seconds
 STOP_WITHIN = 10  # seconds that a process has to end by itself
+
+# The sale with a waiting room that a newcomer can join: so slow that one sees the line move, and has time to claim.
+QUEUE = {"quantity": 500, "admission_rate": 1, "max_active": 10, "pass_ttl": 60, "grace": 30}
+IN_LINE = 50  # others who are there at once
+OTHERS = 600  # of them altogether: for about ten minutes
 
 
 class CannotStart(Exception):  # noqa: N818 - one line for the user, no traceback
@@ -72,7 +79,10 @@ def _launch(arguments: argparse.Namespace) -> int:
         tell("migrations")
         _manage(environment, "migrate", "--verbosity", "0")
         password = _password()
-        demo = _demo_data(environment, arguments, password) if arguments.what == "demo" else None
+        demo = None
+        if arguments.what == "demo":
+            tell(f"a sale of {arguments.coupons:,} coupons, {arguments.users:,} users")
+            demo = _demo_data(environment, password, users=arguments.users, quantity=arguments.coupons)
         processes = _start_all(stack, environment, arguments.port)
         url = f"http://localhost:{arguments.port}"
         _wait_until_ready(url, processes)
@@ -81,8 +91,14 @@ def _launch(arguments: argparse.Namespace) -> int:
             status = _rush(environment, demo, arguments, url)
         if arguments.once:
             return status
-        _say_where(url, demo, password)
-        _watch(processes)
+        if demo:
+            queue = _demo_data(environment, password, "--waiting-room", users=arguments.users, **QUEUE)
+            others = _have_others_queue(stack, environment, queue["event_id"], min(OTHERS, arguments.users), url)
+            _say_where(url, password, demo, queue)
+            _watch(processes, others)
+        else:
+            _say_where(url, password)
+            _watch(processes)
     return status
 
 
@@ -115,16 +131,9 @@ def _write_env(values: Mapping[str, str]) -> None:
         file.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
-def _demo_data(environment: Mapping[str, str], arguments: argparse.Namespace, password: str) -> dict[str, object]:
-    tell(f"a sale of {arguments.coupons:,} coupons, {arguments.users:,} users")
-    answer = _manage(
-        {**environment, "DEMO_PASSWORD": password},
-        "demo_data",
-        f"--users={arguments.users}",
-        f"--quantity={arguments.coupons}",
-        "--json",
-        captured=True,
-    )
+def _demo_data(environment: Mapping[str, str], password: str, *flags: str, **numbers: int) -> dict[str, object]:
+    options = [f"--{name.replace('_', '-')}={number}" for name, number in numbers.items()]
+    answer = _manage({**environment, "DEMO_PASSWORD": password}, "demo_data", "--json", *flags, *options, captured=True)
     data: dict[str, object] = json.loads(answer.strip().splitlines()[-1])
     return data
 
@@ -134,6 +143,20 @@ def _rush(environment: Mapping[str, str], demo: Mapping[str, object], arguments:
     command = [sys.executable, "manage.py", "rush", f"--event={demo['event_id']}", f"--users={arguments.users}"]
     command += [f"--duplicates={arguments.users // 10}", f"--url={url}", f"--json={LOCAL / 'rush.json'}"]
     return subprocess.run(command, cwd=ROOT, env=dict(environment), check=False).returncode  # noqa: S603
+
+
+def _have_others_queue(
+    stack: ExitStack, environment: Mapping[str, str], event_id: object, users: int, url: str
+) -> subprocess.Popen[bytes]:
+    """Let others queue for a sale, some tens at a time; what they say of it is in the logs."""
+    command = [sys.executable, "manage.py", "rush", "--waiting-room", "--guests", f"--event={event_id}"]
+    command += [f"--users={users}", f"--in-line={IN_LINE}", f"--url={url}"]
+    with OTHERS_LOG.open("wb") as log:
+        others = subprocess.Popen(  # noqa: S603
+            command, cwd=ROOT, env=dict(environment), stdout=log, stderr=log, start_new_session=True
+        )
+    stack.callback(_stop_all, {"others": others})
+    return others
 
 
 def _start_all(stack: ExitStack, environment: Mapping[str, str], port: int) -> dict[str, subprocess.Popen[bytes]]:
@@ -185,9 +208,14 @@ def _wait_until_ready(url: str, processes: Mapping[str, subprocess.Popen[bytes]]
             time.sleep(0.1)
 
 
-def _watch(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def _watch(processes: Mapping[str, subprocess.Popen[bytes]], others: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait for Ctrl-C, or for a process to end that should not; tell how it went for the `others` in the queue."""
     while True:
         _raise_if_gone(processes)
+        if others and others.poll() is not None:
+            last = OTHERS_LOG.read_text(errors="replace").strip().splitlines()[-1:]
+            tell("the others in the queue are through: " + "".join(last))
+            others = None
         time.sleep(0.5)
 
 
@@ -223,11 +251,14 @@ def _password() -> str:
     return path.read_text()
 
 
-def _say_where(url: str, demo: Mapping[str, object] | None, password: str) -> None:
+def _say_where(
+    url: str, password: str, demo: Mapping[str, object] | None = None, queue: Mapping[str, object] | None = None
+) -> None:
     lines = ["", f"Seonchak serves at {url} until Ctrl-C", f"  API docs   {url}/api/docs", f"  admin      {url}/admin/"]
-    if demo:
+    if demo and queue:
         lines += [
             f"  the sale   {url}/events/{demo['slug']}",
+            f"  a queue    {url}/events/{queue['slug']} — {IN_LINE} others wait there: sign in, and join them",
             f"  operator   {demo['operator']} / {password}",
             f"  customer   {demo['customer']} / {password}",
         ]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from config.embedded import free_port
 
@@ -94,6 +95,33 @@ def test_the_demo_keeps_its_promises_and_ends_and_a_run_finds_its_data(folder: P
     run.send_signal(signal.SIGINT)
     run.communicate(timeout=60)
     assert run.returncode == 130
+    assert working_in(folder) == []
+
+
+def test_the_demo_has_others_queue_for_whoever_wants_to_join_them(folder: Path) -> None:
+    port = str(free_port())
+    demo = launch(folder, "demo", "--port", port, "--users", "60", "--coupons", "5")
+    told = read_until(demo, "  customer ")
+    assert "VERDICT: kept — 5 of 5 issued" in told
+    slug = re.search(r"/events/(demo-room\S*) — 50 others wait there", told)
+    assert slug
+    api = f"http://localhost:{port}/api/v1"
+    password = (folder / "demo-password").read_text()
+    signed_in = requests.post(f"{api}/auth/token", json={"username": "customer", "password": password}, timeout=5)
+    headers = {"Authorization": f"Bearer {signed_in.json()['access']}"}
+    events = requests.get(f"{api}/events", timeout=5).json()["results"]
+    (sale,) = (one for one in events if one["slug"] == slug[1])
+
+    deadline = time.monotonic() + 20
+    while requests.get(f"{api}/events/{sale['id']}/state", timeout=5).json()["queue"]["waiting"] < 20:
+        assert time.monotonic() < deadline, (folder / "logs" / "queue.log").read_text()
+        time.sleep(0.2)
+    ticket = requests.post(f"{api}/events/{sale['id']}/queue", headers=headers, timeout=5).json()
+    assert ticket["status"] == "waiting"
+    assert ticket["ahead"] >= 10
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=60)
+    assert demo.returncode == 130
     assert working_in(folder) == []
 
 

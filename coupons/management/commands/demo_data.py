@@ -113,7 +113,10 @@ def _make_accounts(number: int, password: str) -> None:
 
 
 def _demo_sale(name: str, quantity: int, **rules: int) -> Event:
-    """The newest sale of that name if nobody has claimed from it yet, or queued, and it fits; else a fresh one."""
+    """The newest sale of that name if nobody has claimed from it yet, or queued, and it fits; else a fresh one.
+
+    `rules` are the fields of its waiting room, if it has one.
+    """
     sales = {_number(one.slug): one for one in Event.objects.filter(slug__regex=rf"^{name}(-[0-9]+)?$")}
     newest = max(sales, default=0)
     wanted = {"quantity": quantity, **rules}
@@ -125,7 +128,7 @@ def _demo_sale(name: str, quantity: int, **rules: int) -> Event:
     with transaction.atomic():
         draft = Event.objects.create(
             slug=f"{name}-{newest + 1}" if newest else name,
-            title="Flash sale: ₩10,000 off",
+            title="Flash sale with a queue: ₩10,000 off" if rules else "Flash sale: ₩10,000 off",
             description="A demo sale. Coupons go first come, first served, one each.",
             benefit="₩10,000 off",
             opens_at=now - timedelta(minutes=1),

@@ -57,6 +57,10 @@ class Manners:
     backoff_max: float = 5.0
     poll: float = 0.3  # before the first look at a claim, half as long again for each further one
     poll_max: float = 3.0
+    think: float = 2.0  # at most, before doing what can be done
+    away: float = 3.0  # from leaving a waiting room to joining again: it wants two
+    looks: int = 4  # at most, at a place in line as told, before doing anything else
+    hasty: float = 0.3  # between two questions of who does not wait as told to
 
 
 class Crowd(ABC):

@@ -12,7 +12,6 @@ from coupons.rush.client import TRY_AGAIN, Crowd, Customer, Manners
 from coupons.rush.history import Exchange, History, Kind
 
 TABS = 3
-AWAY = 3.0  # seconds from leaving to joining again; the room wants two
 
 
 class Role(StrEnum):
@@ -100,12 +99,12 @@ class Visitors(Crowd):
                         for number in range(TABS):
                             tabs.create_task(self._wait_and_claim(customer, tab=number))
                 case Role.OUTSIDE:
-                    await asyncio.sleep(self._random.uniform(0, 2))
+                    await self._think()
                     await self._claim(customer, self._key(customer))
                 case Role.PATIENT:
                     await self._wait_and_claim(customer)
                 case _:
-                    told = await self._wait(customer, "join", visits=self._random.randint(1, 4))
+                    told = await self._wait(customer, "join", visits=self._random.randint(1, self._manners.looks))
                     if told.ticket and told.ticket.status == "waiting":
                         await self._misbehave(customer, role, told)
                     else:
@@ -119,18 +118,18 @@ class Visitors(Crowd):
             case Role.LEAVING:
                 await self._visit(customer, "leave")
                 if self._random.random() < 0.5:  # noqa: PLR2004 - half of them
-                    await asyncio.sleep(AWAY)
+                    await asyncio.sleep(self._manners.away)
                     await self._wait_and_claim(customer)
             case Role.BACK_IN_TIME:
                 await self._be_away(customer, eta + self._grace / 2)
             case Role.BACK_LATE:
-                await self._be_away(customer, 1.5 * eta + self._grace + AWAY)
+                await self._be_away(customer, 1.5 * eta + self._grace + self._manners.away)
             case Role.PUSHING:
                 await self._claim(customer, f"{self._key(customer)}-early")
                 await self._wait_and_claim(customer)
             case Role.HASTY:
                 while told.ticket is None or told.ticket.status == "waiting":
-                    await asyncio.sleep(self._random.uniform(0.2, 0.4))
+                    await asyncio.sleep(self._manners.hasty)
                     told = await self._visit(customer, "ask")
                     if told.status not in (*TRY_AGAIN, 200):
                         return
@@ -174,12 +173,15 @@ class Visitors(Crowd):
                 await asyncio.sleep(told.ticket.poll_after_ms / 1000)
                 told = await self._visit(customer, "ask")
         else:
-            await asyncio.sleep(self._random.uniform(0.2, 2))
+            await self._think()
         key = f"{self._key(customer)}-{tab}" if tab else self._key(customer)
         await self._claim(customer, key)
         if fate > 1 - ASKS_TWICE:
-            await asyncio.sleep(self._random.uniform(0, 0.5))
+            await self._think()
             await self._claim(customer, key)
+
+    async def _think(self) -> None:
+        await asyncio.sleep(self._random.uniform(0, self._manners.think))
 
     async def _visit(self, customer: Customer, kind: Kind) -> Exchange:
         told, _ = await self._ask(customer, kind, self._queue)

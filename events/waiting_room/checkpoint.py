@@ -1,7 +1,7 @@
 """Waiting rooms in the database: what a worker writes there about once a second, and how it comes back.
 
 Redis has the order; the database has it a second late. It is what a sale goes on by while Redis is lost, and what a
-room is restored from afterwards.
+room is restored from afterwards. Whose turn has come is told so in the same transaction.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Max
 from django.utils import timezone
 
 from events.models import Event, Ticket
 from events.waiting_room.records import LogEntry
 from events.waiting_room.store import RoomStore
+from notifications.models import Notification
+from notifications.services import Fact, notify
 
 BATCH = 1000  # entries of a transaction
 BATCHES = 50  # of one room at a time: another one may wait
@@ -32,7 +34,9 @@ def checkpoint(event_id: int, store: RoomStore) -> int:
     written = 0
     with _alone(event_id) as mine:
         while mine and written < BATCH * BATCHES and (entries := store.read_log(event_id, count=BATCH)):
-            _write(event_id, entries)
+            with transaction.atomic():
+                _write(event_id, entries)
+                _tell(event_id, entries)
             store.settle_log(event_id, len(entries))  # a crash before it writes the same once more
             written += len(entries)
     return written
@@ -72,6 +76,17 @@ def _write(event_id: int, entries: Sequence[LogEntry]) -> None:
         unique_fields=["event", "user"],
         update_fields=["number", "lane", "rank", "joined_at"],
     )
+
+
+def _tell(event_id: int, entries: Sequence[LogEntry]) -> None:
+    """Tell those whose turn it is, as long as it is kept: once, however often it is written."""
+    called = [entry for entry in entries if entry.what == "c"]
+    if not called:
+        return
+    until = timezone.now() + timedelta(seconds=Event.objects.values_list("grace", flat=True).get(pk=event_id))
+    data = {"event_id": event_id, "expires_at": until.isoformat()}
+    facts = [Fact(entry.user_id, f"{event_id}:{entry.number}", data) for entry in called]
+    notify(Notification.Kind.ADMITTED, facts)
 
 
 def _row(event_id: int, entry: LogEntry) -> Ticket:

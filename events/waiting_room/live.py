@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from events.catalogue import KnownEvent
 from events.tokens import LAST_LANE
 from events.waiting_room.gate import QueueEndpoints
+from notifications.models import Notification
 from notifications.sockets import Frame
 
 
@@ -27,6 +28,6 @@ class TicketPart:
     async def after(self, event: KnownEvent, user_id: int, frame: Frame) -> Sequence[bytes]:
         """The pass, when the turn has come."""
         told = frame.get("notification")
-        if told is None or told["kind"] != "admitted":
+        if told is None or told["kind"] != Notification.Kind.ADMITTED:
             return []
         return await self.now(event, user_id)

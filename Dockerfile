@@ -17,6 +17,7 @@ COPY coupons coupons
 COPY events events
 COPY notifications notifications
 COPY static static
+COPY locale locale
 COPY templates templates
 USER seonchak
 # Gate and web are several processes each: what they count is put together there.

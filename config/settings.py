@@ -288,7 +288,8 @@ if EMAIL_ON:
         _stop("EMAIL_URL cannot be read: smtp+tls://user:password@host:587")
     EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"] or "", _email["EMAIL_HOST_PASSWORD"] or ""
     EMAIL_USE_TLS, EMAIL_USE_SSL = _email.get("EMAIL_USE_TLS", False), _email.get("EMAIL_USE_SSL", False)
-EMAIL_TIMEOUT = _number("EMAIL_TIMEOUT", 10, 0.1, 60)  # seconds that each answer of the server is waited for
+# Seconds that each answer of the server is waited for: a handful of them are well within the lease of a delivery.
+EMAIL_TIMEOUT = _number("EMAIL_TIMEOUT", 10, 0.1, 15)
 
 # Web Push, signed by this key (32 bytes in base64url, of `manage.py vapid_key`); without one none is sent. The push
 # services may write to the contact.

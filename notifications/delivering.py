@@ -167,9 +167,9 @@ def _take(channel: Channel) -> list[Delivery]:
 def _try(channel: Channel, taken: Sequence[Delivery]) -> int:
     """Send, and note at once what came of it; how many were sent."""
     now = timezone.now()
-    stale = [delivery for delivery in taken if _is_stale(delivery, channel, now)]
-    _note([(delivery, Failed("too late", permanent=True)) for delivery in stale])
-    untried = {delivery.pk: delivery for delivery in taken if delivery not in stale}
+    hopeless = {one.pk: why for one in taken if (why := _why_not(one, channel, now))}
+    _note([(one, Failed(hopeless[one.pk], permanent=True)) for one in taken if one.pk in hopeless])
+    untried = {one.pk: one for one in taken if one.pk not in hopeless}
     silent = {one.target: one for one in SilentTarget.objects.filter(channel=channel.name)}
     sent = 0
     for outcomes in channel.send(list(untried.values())) if untried else ():
@@ -234,6 +234,11 @@ def _note_silence(delivery: Delivery, failure: Failed | None, silent: dict[str, 
         )
 
 
-def _is_stale(delivery: Delivery, channel: Channel, now: datetime) -> bool:
-    expires_at = parse_datetime(delivery.notification.data.get("expires_at", ""))
-    return now > delivery.created_at + channel.max_age or (expires_at is not None and now > expires_at)
+def _why_not(delivery: Delivery, channel: Channel, now: datetime) -> str:
+    """Why a delivery is not worth a try; empty where it is."""
+    if delivery.attempts > settings.DELIVERY_ATTEMPTS:
+        return "every try broke off"  # whoever made them died, of this one perhaps
+    expires_at = parse_datetime(delivery.notification.data.get("expires_at") or "")
+    if now > delivery.created_at + channel.max_age or (expires_at is not None and now > expires_at):
+        return "too late"
+    return ""

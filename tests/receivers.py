@@ -3,19 +3,28 @@
 import email
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, cast
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from config.embedded import free_port
 
@@ -40,6 +49,7 @@ class Receiver:
     """Takes posts. `script` says what it does with those to come: a status, or `hang`, `reset`, `drip`; then 204."""
 
     port: int
+    scheme: str = "http"
     received: list[Received] = field(default_factory=list)
     script: deque[int | str] = field(default_factory=deque)
     always: int | str = 204
@@ -47,7 +57,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
+        return f"{self.scheme}://127.0.0.1:{self.port}/hook"
 
     @property
     def ids(self) -> list[str]:
@@ -98,11 +108,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def receiving(always: int | str = 204) -> Iterator[Receiver]:
-    """An HTTP receiver."""
+def receiving(always: int | str = 204, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    """An HTTP receiver; over TLS with a context."""
     handler = cast("type[_Handler]", type("Handler", (_Handler,), {}))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        handler.receiver = Receiver(server.server_address[1], always=always)
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        handler.receiver = Receiver(server.server_address[1], "https" if tls else "http", always=always)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -136,6 +148,25 @@ class Mailbox:
         content = cast("bytes", envelope.content)
         self.mails.append(email.message_from_bytes(content, policy=default))
         return "250 OK"
+
+
+def certificate(folder: Path) -> Path:
+    """A certificate of 127.0.0.1 that nobody has signed but itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(secret + made.public_bytes(Encoding.PEM))
+    return path
 
 
 @contextmanager

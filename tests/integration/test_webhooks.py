@@ -1,6 +1,7 @@
 """Webhooks, with a real receiver that fails on purpose: signed, tried again, given up, replayed."""
 
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from notifications.channels import CHANNELS, webhook
 from notifications.models import Delivery, Notification, SilentTarget, WebhookEndpoint
 from notifications.services import Fact, notify
 from tests.factories import make_user
-from tests.receivers import Received, Receiver, receiving
+from tests.receivers import Received, Receiver, certificate, receiving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -253,6 +254,17 @@ def test_what_a_worker_took_and_died_with_is_sent_when_its_lease_is_over(receive
     assert webhooks().get().attempts == 2
 
 
+def test_what_every_worker_dies_of_is_given_up(receiver: Receiver) -> None:
+    endpoint_of(receiver)
+    tell()
+    for _ in range(3):
+        assert delivering._take(CHANNELS["webhook"])
+        webhooks().update(next_try_at=timezone.now())
+    assert delivering.deliver("webhook") == 0
+    assert (webhooks().get().status, webhooks().get().error) == ("dead", "every try broke off")
+    assert receiver.received == []
+
+
 def test_what_is_too_late_is_not_sent(receiver: Receiver) -> None:
     endpoint_of(receiver)
     tell(2)
@@ -262,6 +274,26 @@ def test_what_is_too_late_is_not_sent(receiver: Receiver) -> None:
     assert delivering.deliver("webhook") == 0
     assert {(one.status, one.error) for one in webhooks()} == {("dead", "too late")}
     assert receiver.received == []
+
+
+def test_over_tls_the_receiver_must_be_who_it_says(settings: Any, tmp_path: Path) -> None:
+    settings.OUTBOUND_TIMEOUT, settings.DELIVERY_BACKOFF = 5, 60
+    file = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    with receiving(tls=context) as receiver:
+        endpoint_of(receiver)
+        tell()
+        assert delivering.deliver("webhook") == 0
+        assert webhooks().get().error == "SSLCertVerificationError"
+        assert receiver.received == []
+        settings.OUTBOUND_CA = str(file)
+        delivering.replay(list(webhooks()))
+        assert delivering.deliver("webhook") == 1
+        WebhookEndpoint.objects.update(url=receiver.url.replace("127.0.0.1", "localhost"))
+        delivering.replay(list(webhooks()))
+        assert delivering.deliver("webhook") == 0, "the certificate is of another name"
+    assert len(receiver.received) == 1
 
 
 def test_a_private_address_is_refused_when_it_is_connected_to(receiver: Receiver, settings: Any) -> None:

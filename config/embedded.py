@@ -115,12 +115,20 @@ class EmbeddedServers:
 
 def secret_key(folder: Path) -> str:
     """A secret key for this folder, made once and readable by its owner only."""
-    path = folder / "secret-key"
+    return _kept(folder / "secret-key", secrets.token_urlsafe(48))
+
+
+def push_key(folder: Path) -> str:
+    """The same for Web Push: 32 random bytes, in base64url, are a private key of P-256."""
+    return _kept(folder / "push-key", secrets.token_urlsafe(32))
+
+
+def _kept(path: Path, made: str) -> str:
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48))
+            file.write(made)
     return path.read_text().strip()
 
 

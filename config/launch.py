@@ -26,7 +26,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from config.embedded import EmbeddedServers, is_free, secret_key
+from config.embedded import EmbeddedServers, is_free, push_key, secret_key
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = Path(os.environ.get("SEONCHAK_DIR") or ROOT / ".seonchak").resolve()
@@ -75,7 +75,7 @@ def _launch(arguments: argparse.Namespace) -> int:
             raise CannotStart(
                 f"port {arguments.port} is in use: choose another, e.g. `make {arguments.what} PORT=8001`"
             )
-        environment = _settings(stack)
+        environment = _settings(stack, arguments.port)
         tell("migrations")
         _manage(environment, "migrate", "--verbosity", "0")
         password = _password()
@@ -102,10 +102,12 @@ def _launch(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _settings(stack: ExitStack) -> dict[str, str]:
+def _settings(stack: ExitStack, port: int) -> dict[str, str]:
     """The environment of all processes: what the user set, else servers of our own."""
     environment = dict(os.environ)
     environment.setdefault("SECRET_KEY", secret_key(LOCAL))
+    environment.setdefault("VAPID_PRIVATE_KEY", push_key(LOCAL))
+    environment.setdefault("PUBLIC_URL", f"http://localhost:{port}")
     given = [name for name in SERVER_SETTINGS if environment.get(name)]
     if len(given) < len(SERVER_SETTINGS):
         servers = EmbeddedServers(LOCAL / "servers", tell=tell)

@@ -97,7 +97,7 @@ def tell(user_id: int, key: str = "1") -> None:
 
 
 def test_a_browser_reads_it_and_the_service_knows_who_sent_it(service: Receiver, settings: Any) -> None:
-    settings.DEFAULT_LANGUAGE = "ko"
+    settings.DEFAULT_LANGUAGE, settings.PUBLIC_URL = "ko", "https://coupons.example.com"
     user, browser = make_user(), Browser(service)
     caller = subscribed(browser, user)
     key = caller.get("/api/v1/push/key").json()["public_key"]
@@ -108,7 +108,7 @@ def test_a_browser_reads_it_and_the_service_knows_who_sent_it(service: Receiver,
     message = browser.read(received)
     assert set(message) == {"title", "body", "url", "id"}
     assert message["id"] == told.pk
-    assert message["url"].startswith("http://localhost:8000/")
+    assert message["url"].startswith("https://coupons.example.com/")
     assert "차례" in message["title"]
     vapid = Vapid.of(received)
     assert vapid.key == key, "the one that the browser subscribed with"

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.utils import timezone
 
 from events.catalogue import catalogue
 from events.errors import EventNotFound
 from events.models import Event, Phase
+from events.waiting_room.public import drawn_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,12 @@ class Shown:
     def closes_ms(self) -> int:
         """When it closes, likewise."""
         return milliseconds(self.event.closes_at)
+
+    @property
+    def lots(self) -> dict[str, Any] | None:
+        """What lots are drawn by, as far as it is public; None where none are."""
+        shuffled = self.event.waiting_room and self.event.entry_order == Event.EntryOrder.SHUFFLE
+        return drawn_by(self.event, self.now) if shuffled else None
 
 
 def find(slug: str) -> Event:

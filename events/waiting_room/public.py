@@ -17,9 +17,13 @@ def queue(event: "KnownEvent", now: datetime) -> dict[str, Any]:
         "serving": event.numbers.serving if event.numbers else 0,
         "waiting": event.numbers.waiting if event.numbers else 0,
         "order": event.entry_order,
-        "seed_hash": seed_hash(event.seed) if shuffled else None,
-        "seed": event.seed if shuffled and now >= event.opens_at else None,
+        **(drawn_by(event, now) if shuffled else {"seed_hash": None, "seed": None}),
     }
+
+
+def drawn_by(event: "KnownEvent | Event", now: datetime) -> dict[str, str | None]:
+    """What a shuffle is checked by: the hash of its seed, and from the opening on the seed itself."""
+    return {"seed_hash": seed_hash(event.seed), "seed": event.seed if now >= event.opens_at else None}
 
 
 def seed_hash(seed: str) -> str:

@@ -1,6 +1,7 @@
 // The waiting room: get in line, ask for one's place as often as the server says, leave.
 
 import { call, Refused } from "./api.js";
+import { later } from "./later.js";
 import { tryAgain, well } from "./trouble.js";
 
 const WHO = "room";
@@ -12,6 +13,7 @@ export class Room {
     this.address = address;
     this.changed = changed;
     this.ticket = null;
+    this.callOff = () => {};
   }
 
   /** Get in line, or find one's place again: who is in it already keeps it. */
@@ -37,7 +39,7 @@ export class Room {
 
   /** Ask no more: the turn was used. */
   stop() {
-    clearTimeout(this.timer);
+    this.callOff();
     well(WHO);
   }
 
@@ -49,12 +51,12 @@ export class Room {
     const known = before?.number === ticket.number && before.status === ticket.status ? before.ahead : null;
     if (known !== null && ticket.ahead !== null) ticket.ahead = Math.min(known, ticket.ahead);
     this.ticket = ticket;
-    this.timer = setTimeout(() => this.ask("GET"), ticket.poll_after_ms);
+    this.callOff = later(() => this.ask("GET"), ticket.poll_after_ms);
     this.changed(ticket);
   }
 
   async ask(method, failures = 0) {
-    clearTimeout(this.timer);
+    this.callOff();
     try {
       this.take(await call(method, this.address));
     } catch (error) {

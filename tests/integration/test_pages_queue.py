@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -156,3 +157,16 @@ def test_the_visitor_s_part_tells_of_the_place_in_line(room: Callable[..., Event
     assert (told["number"], told["status"]) == (1, "admitted")
     with no_redis():
         assert part_of(browser, event)["ticket"] is None
+
+
+def test_what_lots_are_drawn_by_is_told_before_and_the_seed_itself_afterwards(
+    room: Callable[..., Event], client: Client
+) -> None:
+    later = {"opens_at": timezone.now() + timedelta(hours=1), "closes_at": timezone.now() + timedelta(hours=2)}
+    before, after, other = room(entry_order="shuffle", **later), room(entry_order="shuffle"), room()
+    for event, told in ((before, False), (after, True)):
+        event.refresh_from_db()
+        page = client.get(f"/events/{event.slug}").content.decode()
+        assert sha256(event.seed.encode()).hexdigest() in page
+        assert (event.seed in page) is told
+    assert "SHA-256" not in client.get(f"/events/{other.slug}").content.decode()

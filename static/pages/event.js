@@ -121,7 +121,9 @@ function placed(ticket, why) {
   if (ticket?.status === "waiting") {
     passFrom = 0;
     first = Math.max(first, ticket.ahead ?? 0);
+    show(); // first, for a new stage has its own title
     showPlace(ticket, first);
+    return;
   }
   if (!ticket) {
     [first, passFrom] = [0, 0];

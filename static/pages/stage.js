@@ -8,6 +8,7 @@ const HOUR = 3600;
 const sale = document.getElementById("sale");
 const said = document.getElementById("said");
 const title = document.title;
+let heardPlace = Infinity; // the place in line that was last read out
 
 /** Show the parts of a stage. Its title is read out; the focus goes to it where what had it is gone. */
 export function showStage(stage) {
@@ -71,6 +72,11 @@ export function showPlace(ticket, first) {
   way.max = Math.max(1, first);
   way.value = first - ticket.ahead;
   document.title = `(${place}) ${title}`;
+  // Read out whenever half of the way is done: each step of it would never let anybody listen to anything else.
+  if (ticket.ahead < heardPlace / 2 || ticket.ahead > heardPlace) {
+    heardPlace = ticket.ahead + 1;
+    say(`${place} ${sale.querySelector(".position small").textContent}`);
+  }
 }
 
 /** The time left to claim in. */

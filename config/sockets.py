@@ -70,9 +70,13 @@ class Sockets:
         subprotocol = next((one for one in (BEARER, LISTEN) if one in offered), None)
         token = next((one for one in offered if one != BEARER), "") if subprotocol == BEARER else None
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
-        socket = Socket(receive, send, listens_only=subprotocol is not None and peers.CAN_TELL)
+        listens_only = subprotocol is not None
+        # For the first byte that it reads of a client the server takes 128 KiB, and keeps them as long as the socket
+        # (tungstenite's `read_buffer_size`, which Granian 2.8 lets nobody set).
+        unread = listens_only and peers.CAN_TELL
+        socket = Socket(_never if unread else receive, send, listens_only=listens_only)
         self._open.add(socket)
-        if socket.listens_only:
+        if unread:
             self._listeners.add(socket, peer)
         SOCKETS.inc()
         try:
@@ -144,7 +148,7 @@ class Sockets:
 
 
 class Listeners:
-    """Those who only listen. Nothing that is sent to them tells that they hung up: they are looked for instead."""
+    """Those who are not read. Granian does not tell that a frame could not be sent: they are looked for instead."""
 
     def __init__(self) -> None:
         self._peers: dict[Socket, peers.Peer] = {}
@@ -238,6 +242,11 @@ class Client:
 
 def _error(code: str, detail: str) -> sockets.Message:
     return written({"type": "error", "code": code, "detail": detail})
+
+
+async def _never() -> sockets.Message:
+    message: sockets.Message = await asyncio.get_running_loop().create_future()
+    return message
 
 
 async def _refuse(send: Send, status: HTTPStatus) -> None:

@@ -97,14 +97,9 @@ class Socket:
         *,
         listens_only: bool = False,
     ) -> None:
-        """For the task that calls `read`. It pings from now on.
-
-        A client that only listens is not read: for the first byte that it reads the server takes 128 KiB, and keeps
-        them as long as the socket (tungstenite's `read_buffer_size`, which Granian 2.8 lets nobody set). That such a
-        client hung up must be found out in another way: Granian does not tell that a frame could not be sent.
-        """
+        """For the task that calls `read`. It pings from now on, and expects no answer of who only listens."""
         self.task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment] # one calls us
-        self._receive = _never if listens_only else receive
+        self._receive = receive
         self._send = send
         self.listens_only = listens_only
         self._sending: asyncio.Future[None] | None = None
@@ -248,11 +243,6 @@ class Socket:
             return
         self.ping()
         self._pings = asyncio.get_running_loop().call_later(settings.LIVE_PING, self._keep_alive)
-
-
-async def _never() -> Message:
-    message: Message = await asyncio.get_running_loop().create_future()
-    return message
 
 
 async def _sent(sending: Awaitable[None]) -> None:

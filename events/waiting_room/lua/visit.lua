@@ -259,7 +259,7 @@ local function admit(user, ticket)
 end
 
 -- Half of the time until the turn can have come at the earliest. Near it, which is a second and a millisecond for each who
--- is let in a second, so that the visits do not grow with the rate: all of that time.
+-- is let in a second, so that the visits do not grow with the rate: all of that time, unless no pass is free.
 -- Before the opening half of the time that the turn will come after it. Whom the jitter could then make late comes once
 -- more before the opening. Ranks are told from by that, so it is done in the last minute only, in which nobody can draw
 -- another one by leaving a shuffle and joining again.
@@ -272,7 +272,7 @@ local function poll_after(ahead)
     local after = math.min(LONGEST_MS, turn / 2)
     return until_open <= math.max(1000, after) and until_open + after or until_open / (1 + JITTER)
   end
-  return turn < near and math.max(near / 4, turn) or math.max(near, math.min(LONGEST_MS, turn / 2))
+  return turn < near and math.max(free() > 0 and near / 4 or near, turn) or math.max(near, math.min(LONGEST_MS, turn / 2))
 end
 
 local function answer(i)

@@ -84,22 +84,39 @@ def _scarce_from(exchanges: Sequence[Exchange], room: Room) -> int:
 
 
 def _unbounded(stays: Sequence[Stay], exchanges: Sequence[Exchange], room: Room) -> list[tuple[int, int]]:
-    """From when until when somebody was in line all the time, and neither passes nor units may have been scarce."""
-    changes = [(asked, 0, 0, -1) for asked in _claimed(exchanges)]
+    """From when until when somebody was in line all the time, and neither passes nor units may have been scarce.
+
+    And nothing was wrong: while requests are not answered, or with a 5xx, nobody can be let in.
+    """
+    changes = [_Change(asked, units=-1) for asked in _claimed(exchanges)]
+    for one in exchanges:
+        if one.open_ended:
+            changes += [_Change(one.asked_ns, wrong=1), _Change(one.answered_ns, wrong=-1)]
     for stay in stays:
         if stay.behind:
-            changes += [(stay.answered_ns, 1, 0, 0), (stay.behind[-1].asked_ns, -1, 0, 0)]
+            changes += [_Change(stay.answered_ns, in_line=1), _Change(stay.behind[-1].asked_ns, in_line=-1)]
         if stay.admitted:
             end = min(stay.given_back_ns, stay.admitted.answered_ns + room.pass_ttl_ns)
-            changes += [(stay.admitted.asked_ns, 0, 1, 0), (end, 0, -1, 0)]
-    in_line, passes, units = 0, 0, room.quantity
+            changes += [_Change(stay.admitted.asked_ns, passes=1), _Change(end, passes=-1)]
+    in_line, passes, units, wrong = 0, 0, room.quantity, 0
     found, since = [], None
-    for now, line, of_pass, of_unit in sorted(changes):
-        in_line, passes, units = in_line + line, passes + of_pass, units + of_unit
+    for change in sorted(changes):
+        in_line, passes = in_line + change.in_line, passes + change.passes
+        units, wrong = units + change.units, wrong + change.wrong
         free = min(room.max_active, units) - passes
-        if in_line and free >= room.rate * CALLED_S:
-            since = now if since is None else since
+        if in_line and not wrong and free >= room.rate * CALLED_S:
+            since = change.ns if since is None else since
         elif since is not None:
-            found.append((since, now))
+            found.append((since, change.ns))
             since = None
     return found
+
+
+class _Change(NamedTuple):
+    """What becomes more or fewer at a moment."""
+
+    ns: int
+    in_line: int = 0
+    passes: int = 0
+    units: int = 0
+    wrong: int = 0

@@ -6,7 +6,7 @@ import pytest
 
 from coupons.rush.room import check_room
 from coupons.rush.stays import Room
-from tests.rush_kit import let_in, said, waits
+from tests.rush_kit import let_in, said, visited, waits
 
 S = 1_000_000_000  # nanoseconds in a second
 ROOM = Room(rate=50, max_active=1000, pass_ttl=20, quantity=5000)
@@ -94,3 +94,13 @@ def test_nobody_waits_too_long_for_units_that_others_have_passes_for():
     claims = [said(user, user, at=user) for user in (2, 3)]
     assert not w7(patient(until=70), few).kept
     assert w7([*patient(until=70), *claims], few).kept
+
+
+def test_the_pace_is_not_judged_where_requests_went_wrong():
+    outage = [visited(1, status=status, at=14 * S, took=3 * S) for status in (503, None)]
+    history = flow(gap=3 * S)
+    assert not w7(history).kept
+    for one in outage:
+        found = w7([*history, one])
+        assert found.kept
+        assert found.numbers["windows"] > 0

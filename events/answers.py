@@ -4,13 +4,14 @@ Two lanes serve the API, Django's views and the gate. What they say is made here
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import orjson
 from django.http import HttpResponse
+
+from notifications.plain import dumps
+
+__all__ = ["JSON", "Answer", "dumps"]
 
 JSON = "application/json"
 NO_CONTENT = frozenset({204, 304})
@@ -37,17 +38,3 @@ class Answer(NamedTuple):
     def has_no_content(self) -> bool:
         """Whether there is no body, not even an empty one: 204 and 304."""
         return self.status in NO_CONTENT
-
-
-def dumps(data: Any) -> bytes:
-    """`data` as JSON, moments as ISO 8601 in UTC with milliseconds."""
-    return orjson.dumps(data, default=_plain, option=orjson.OPT_PASSTHROUGH_DATETIME)
-
-
-def _plain(value: Any) -> str:
-    return _moment(value) if isinstance(value, datetime) else str(value)
-
-
-@lru_cache(1024)  # claims of one group have one moment
-def _moment(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,9 +5,9 @@ Best effort by its nature: who is not connected hears nothing. What must not be 
 
 from collections.abc import Iterable
 
-import orjson
 from django_redis import get_redis_connection
 
+from notifications.plain import dumps
 from notifications.sockets import Frame
 
 CHANNEL = "sc:live"
@@ -15,4 +15,4 @@ CHANNEL = "sc:live"
 
 def publish(frames: Iterable[tuple[int, Frame]]) -> None:
     """Send frames to users, by their ids, in one message. Raises `RedisError`."""
-    get_redis_connection("default").publish(CHANNEL, orjson.dumps(list(frames)))
+    get_redis_connection("default").publish(CHANNEL, dumps(list(frames)))

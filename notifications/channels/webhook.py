@@ -11,12 +11,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
-import orjson
-
 from notifications.channels.base import Failed, Target
 from notifications.channels.http import HttpChannel
 from notifications.models import Delivery, Notification, WebhookEndpoint
 from notifications.outbound import Post
+from notifications.plain import dumps
 
 PREFIX = "whsec_"
 GONE = 410
@@ -68,7 +67,7 @@ def _post(delivery: Delivery, endpoint: WebhookEndpoint | None, now: int) -> Pos
         return Failed("the endpoint is gone", permanent=True)
     told = delivery.notification
     data = {"notification_id": told.pk, "user_id": told.user_id, **told.data}
-    body = orjson.dumps({"type": told.kind, "timestamp": told.created_at, "data": data})
+    body = dumps({"type": told.kind, "timestamp": told.created_at, "data": data})
     key = delivery.dedupe_key
     headers = {
         "Content-Type": "application/json",

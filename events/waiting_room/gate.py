@@ -47,7 +47,7 @@ class QueueEndpoints:
         if event.sells_from_database:
             await self._threads.database(past_redis.leave, event, call.user_id)
         else:
-            await self._ask_redis(event, Visit("leave", call.user_id, call.lane))
+            service.left((await self._ask_redis(event, Visit("leave", call.user_id, call.lane)))[1])
         return LEFT
 
     async def ticket_of(self, event: KnownEvent, user_id: int, lane: int, act: Literal["join", "ask"]) -> TicketView:

@@ -37,7 +37,7 @@ def leave(event_id: int, user_id: int, lane: int) -> None:
     if event.sells_from_database:
         past_redis.leave(event, user_id)
     else:
-        _ask_redis(event_id, Visit("leave", user_id, lane))
+        left(_ask_redis(event_id, Visit("leave", user_id, lane))[1])
 
 
 def _ask_redis(event_id: int, one: Visit) -> tuple[Reply, Visited]:
@@ -45,6 +45,12 @@ def _ask_redis(event_id: int, one: Visit) -> tuple[Reply, Visited]:
         return visits(event_id, [one])[0]
     except RedisError as error:
         redis_is_away(error)
+
+
+def left(visited: Visited) -> None:
+    """Raise `Unavailable` unless the place was given up: a room that is being put back would have it again."""
+    if visited.code is not VisitCode.LEFT:
+        raise _being_put_back()
 
 
 def with_room(event: KnownEvent | None) -> KnownEvent:
@@ -103,9 +109,13 @@ def answer(event: KnownEvent, reply: Reply, visited: Visited) -> TicketView:
         case VisitCode.RATE_LIMITED:
             raise RateLimited(retry_after=visited.retry_ms / 1000)
         case VisitCode.NOT_LOADED:
-            raise Unavailable("The queue is being put back in order. Your place is kept: ask again.")
+            raise _being_put_back()
         case VisitCode.NO_TICKET | VisitCode.LEFT:
             raise NoTicket
+
+
+def _being_put_back() -> Unavailable:
+    return Unavailable("The queue is being put back in order. Your place is kept: ask again.")
 
 
 def _with_jitter(milliseconds: int) -> int:

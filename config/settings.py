@@ -260,6 +260,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "coupons.tasks.sweep", "schedule": 1.0, "options": {"expires": 1}},
     "reconcile": {"task": "coupons.tasks.reconcile_all", "schedule": 60.0, "options": {"expires": 60}},
     "checkpoint": {"task": "events.tasks.checkpoint_rooms", "schedule": 1.0, "options": {"expires": 1}},
+    "sweep-rooms": {"task": "events.tasks.sweep_rooms", "schedule": 3600.0, "options": {"expires": 3600}},
     "fan_out": {"task": "notifications.tasks.fan_out", "schedule": 1.0, "options": {"expires": 1}},
     "remind": {"task": "events.tasks.remind", "schedule": 10.0, "options": {"expires": 10}},
 }

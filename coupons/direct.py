@@ -123,4 +123,6 @@ def _issue(event: Event, user_id: int, request: str, held: list[Coupon], now: da
     entry = LogEntry(event.epoch, sequence, user_id, ordinal, milliseconds(now), request)
     written = rows.issue(event.id, [entry], now)
     count_issued(event.id, len(written))
+    if event.waiting_room:
+        past_redis.forget(event.id, user_id)
     return Coupon.objects.select_related("event").get(event=event, epoch=entry.epoch, sequence=entry.sequence)

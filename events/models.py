@@ -204,7 +204,8 @@ class Event(models.Model):
 class Ticket(models.Model):
     """A place in a waiting room as the database knows it: what is left of the order if Redis loses it.
 
-    Written by a worker about a second after the fact, and removed when its owner has claimed, left or stayed away.
+    Written by a worker about a second after the fact. It is gone when its owner has claimed, left or stayed away, and
+    kept until a week after the end all the same: a Redis that was lost must not bring it up again.
     """
 
     event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="tickets", db_index=False)
@@ -216,6 +217,7 @@ class Ticket(models.Model):
     lane = models.PositiveSmallIntegerField()
     rank = models.BigIntegerField(help_text="Who goes first within the lane: the lowest.")
     joined_at = models.DateTimeField()
+    gone_at = models.DateTimeField(null=True, blank=True)  # empty: the place is theirs still
 
     class Meta:
         constraints = [models.UniqueConstraint(name="ticket_once_a_user", fields=["event", "user"])]

@@ -13,6 +13,12 @@ log = structlog.get_logger(__name__)
 
 
 @shared_task
+def sweep_rooms() -> None:
+    """Every hour: forget the tickets of sales that are long over."""
+    checkpoint.sweep()
+
+
+@shared_task
 def checkpoint_rooms() -> None:
     """Every second: have the database know the order of all waiting rooms."""
     try:

@@ -12,12 +12,11 @@ All keys of an event share one hash tag, so that they live in one slot of a Redi
 | `sc:{7}:bucket:42` | string | the token bucket of a user | as soon as it is full again |
 """
 
-from events.redis.keys import key, state
+from events.redis.keys import RETIRED_TTL, key, state
 
-__all__ = ["bucket", "claimants", "issued", "loading", "log", "state"]
+__all__ = ["RETIRED_TTL", "bucket", "claimants", "issued", "loading", "log", "state"]
 
 LOADING_TTL = 3600  # seconds
-RETIRED_TTL = 7 * 86400  # seconds
 MINUTE = 60  # seconds
 ISSUED_TTL = 2 * MINUTE  # it is read in its own minute and in the one after
 

@@ -4,6 +4,8 @@ The id in braces is the hash tag: all keys of an event are in one slot of a Redi
 them.
 """
 
+RETIRED_TTL = 7 * 86400  # seconds that the keys of an event are kept after its end
+
 
 def key(event_id: int, name: str) -> str:
     """A key of the event."""

@@ -2,19 +2,23 @@
 
 Redis has the order; the database has it a second late. It is what a sale goes on by while Redis is lost, and what a
 room is restored from afterwards. Whose turn has come is told so in the same transaction.
+
+A ticket that is gone stays as a row until the room is swept. So nothing that is written twice, or that an older Redis
+brings up again, gives it back, and no number is given out again.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import Case, F, Max, Value, When
 from django.utils import timezone
 
 from events.models import Event, Ticket
-from events.waiting_room.records import LogEntry
+from events.redis.keys import RETIRED_TTL
+from events.waiting_room.records import LATE, LogEntry
 from events.waiting_room.store import RoomStore
 from notifications.models import Notification
 from notifications.services import Fact, notify
@@ -22,6 +26,23 @@ from notifications.services import Fact, notify
 BATCH = 1000  # entries of a transaction
 BATCHES = 50  # of one room at a time: another one may wait
 LOCK = 7_265_001  # the first half of the advisory locks; the second is the event
+GONE = -1  # in the place of a lane, to `restore.lua`
+
+JOIN = """
+INSERT INTO events_ticket AS ticket (event_id, user_id, number, lane, rank, joined_at)
+SELECT %(event_id)s, entry.user_id, entry.number, entry.lane, entry.rank, to_timestamp(entry.joined_ms / 1000::float8)
+FROM unnest(%(users)s::bigint[], %(numbers)s::bigint[], %(lanes)s::int[], %(ranks)s::bigint[], %(joined)s::bigint[])
+    AS entry (user_id, number, lane, rank, joined_ms)
+ON CONFLICT (event_id, user_id) DO UPDATE SET number = excluded.number, lane = excluded.lane, rank = excluded.rank,
+    joined_at = excluded.joined_at, gone_at = NULL
+WHERE ticket.number < excluded.number
+"""
+GO = """
+UPDATE events_ticket AS ticket SET gone_at = %(now)s
+FROM unnest(%(users)s::bigint[], %(numbers)s::bigint[]) AS entry (user_id, number)
+WHERE ticket.event_id = %(event_id)s AND ticket.user_id = entry.user_id AND ticket.number <= entry.number
+    AND ticket.gone_at IS NULL
+"""
 
 
 def checkpoint_all(store: RoomStore) -> int:
@@ -43,15 +64,38 @@ def checkpoint(event_id: int, store: RoomStore) -> int:
 
 
 def restore(event: Event, store: RoomStore) -> int:
-    """Put the tickets back that Redis has lost; how many. Whoever was in line longest is in front again."""
+    """Put the tickets back that Redis has lost, and take those out that are gone; how many came back.
+
+    Whoever was in line longest is in front again. The caller holds a transaction, and nobody can visit meanwhile.
+    """
+    _write_all(event.pk, store)
     tickets = Ticket.objects.filter(event=event)
     highest: int = tickets.aggregate(highest=Max("number"))["highest"] or 0
-    opened = event.opens_at <= timezone.now()
-    rows = tickets.order_by("lane", "rank").values_list("user_id", "lane", "number", "rank").iterator(chunk_size=BATCH)
+    opened = event.opens_at <= timezone.now() or tickets.filter(rank__gte=LATE).exists()
+    in_lane = Case(When(gone_at=None, then=F("lane")), default=Value(GONE))
+    rows = tickets.order_by("lane", "rank").values_list("user_id", in_lane, "number", "rank").iterator(chunk_size=BATCH)
     restored = store.restore(event.pk, number=highest, opened=opened, tickets=list(islice(rows, BATCH)))
     while page := list(islice(rows, BATCH)):
         restored += store.restore(event.pk, number=highest, opened=opened, tickets=page)
     return restored
+
+
+def sweep() -> int:
+    """Forget the tickets of sales that ended a week ago, as Redis does; how many."""
+    ended = timezone.now() - timedelta(seconds=RETIRED_TTL)
+    over = Event.objects.filter(closes_at__lt=ended) | Event.objects.filter(status="closed", updated_at__lt=ended)
+    forgotten, _ = Ticket.objects.filter(event__in=over).delete()
+    return forgotten
+
+
+def _write_all(event_id: int, store: RoomStore) -> None:
+    """Write the whole log, and leave it there: whether this transaction is committed is not known yet."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [LOCK, event_id])
+    start = 0
+    while entries := store.read_log(event_id, start=start, count=BATCH):
+        _write(event_id, entries)
+        start += len(entries)
 
 
 def _with_rooms() -> list[int]:
@@ -59,23 +103,24 @@ def _with_rooms() -> list[int]:
 
 
 def _write(event_id: int, entries: Sequence[LogEntry]) -> None:
-    """Write what became of each user who is named: the last thing that happened to them counts."""
-    joined: dict[int, LogEntry] = {}
-    gone: set[int] = set()
-    for entry in entries:
-        if entry.what == "j":
-            joined[entry.user_id] = entry
-            gone.discard(entry.user_id)
-        elif entry.what == "g":
-            joined.pop(entry.user_id, None)
-            gone.add(entry.user_id)
-    Ticket.objects.filter(event_id=event_id, user_id__in=gone).delete()
-    Ticket.objects.bulk_create(
-        [_row(event_id, entry) for entry in joined.values()],
-        update_conflicts=True,
-        unique_fields=["event", "user"],
-        update_fields=["number", "lane", "rank", "joined_at"],
-    )
+    """Write who has joined and who is gone. What is older than what is known, by its number, changes nothing."""
+    joined = {entry.user_id: entry for entry in entries if entry.what == "j"}
+    gone = {entry.user_id: entry.number for entry in entries if entry.what == "g"}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            JOIN,
+            {
+                "event_id": event_id,
+                "users": list(joined),
+                "numbers": [entry.number for entry in joined.values()],
+                "lanes": [entry.lane for entry in joined.values()],
+                "ranks": [entry.rank for entry in joined.values()],
+                "joined": [entry.joined_ms for entry in joined.values()],
+            },
+        )
+        cursor.execute(
+            GO, {"event_id": event_id, "users": list(gone), "numbers": list(gone.values()), "now": timezone.now()}
+        )
 
 
 def _tell(event_id: int, entries: Sequence[LogEntry]) -> None:
@@ -87,17 +132,6 @@ def _tell(event_id: int, entries: Sequence[LogEntry]) -> None:
     data = {"event_id": event_id, "expires_at": until.isoformat()}
     facts = [Fact(entry.user_id, f"{event_id}:{entry.number}", data) for entry in called]
     notify(Notification.Kind.ADMITTED, facts)
-
-
-def _row(event_id: int, entry: LogEntry) -> Ticket:
-    return Ticket(
-        event_id=event_id,
-        user_id=entry.user_id,
-        number=entry.number,
-        lane=entry.lane,
-        rank=entry.rank,
-        joined_at=datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=entry.joined_ms),
-    )
 
 
 @contextmanager

@@ -41,30 +41,36 @@ def visit(known: "KnownEvent", user_id: int, *, joins: bool) -> TicketView:
     ahead, let_in = _ahead(event, ticket), _let_in(event, now)
     if ahead < let_in and event.opens_at <= now and event.status == Event.Status.PUBLISHED:
         return TicketView(ticket.number, "admitted", 0, 0, event.closes_at, POLL_AFTER_MS, 1.0)
-    left = ahead - let_in
+    is_known = event.entry_order != Event.EntryOrder.SHUFFLE or event.opens_at <= now
+    left = max(0, ahead - let_in)
     return TicketView(
         number=ticket.number,
         status="waiting",
-        ahead=max(0, left),
-        eta_seconds=max(0, -(-left // event.admission_rate)),
+        ahead=left if is_known else None,
+        eta_seconds=-(-left // event.admission_rate) if is_known else None,
         pass_expires_at=None,
         poll_after_ms=POLL_AFTER_MS,
-        odds=round(min(1.0, (event.quantity - event.issued) / (max(0, left) + 1)), 3),
+        odds=round(min(1.0, (event.quantity - event.issued) / (left + 1)), 3) if is_known else None,
     )
 
 
 def leave(event: "KnownEvent", user_id: int) -> None:
     """Give the place up."""
-    Ticket.objects.filter(event_id=event.id, user_id=user_id).delete()
+    forget(event.id, user_id)
+
+
+def forget(event_id: int, user_id: int) -> None:
+    """The ticket has been used, or is given up: it does not come back with Redis."""
+    Ticket.objects.filter(event_id=event_id, user_id=user_id, gone_at=None).update(gone_at=timezone.now())
 
 
 def _ticket(event_id: int, user_id: int) -> Ticket | None:
-    return Ticket.objects.filter(event_id=event_id, user_id=user_id).first()
+    return Ticket.objects.filter(event_id=event_id, user_id=user_id, gone_at=None).first()
 
 
 def _ahead(event: Event, ticket: Ticket | None) -> int:
-    """People before the ticket, in all lanes; all of them for None."""
-    tickets = Ticket.objects.filter(event=event)
+    """People before the ticket, in all lanes, gone since or not; all of them for None."""
+    tickets = Ticket.objects.filter(Q(gone_at=None) | Q(gone_at__gte=_since(event)), event=event)
     if ticket is not None:
         tickets = tickets.filter(Q(lane__lt=ticket.lane) | Q(lane=ticket.lane, rank__lt=ticket.rank))
     return tickets.count()
@@ -72,6 +78,10 @@ def _ahead(event: Event, ticket: Ticket | None) -> int:
 
 def _let_in(event: Event, now: datetime) -> int:
     """How many of those in line may have claimed by now."""
-    since = max(event.opens_at, event.fell_back_at or event.updated_at)
-    seconds = max(0.0, (now - since).total_seconds())
+    seconds = max(0.0, (now - max(event.opens_at, _since(event))).total_seconds())
     return event.max_active + int(event.admission_rate * seconds)
+
+
+def _since(event: Event) -> datetime:
+    """When the sale went on from here."""
+    return event.fell_back_at or event.updated_at

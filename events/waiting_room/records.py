@@ -4,6 +4,8 @@ from typing import Literal, NamedTuple
 
 from events.waiting_room.codes import VisitCode
 
+LATE = 2**52  # ranks below are of those who came before the opening
+
 Act = Literal["join", "ask", "leave"]
 
 

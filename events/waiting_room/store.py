@@ -54,9 +54,9 @@ class RoomStore:
         return Reply(now_ms, Numbers(serving, waiting), stock, [Visited.parse(one) for one in visitors])
 
     def restore(self, event_id: int, *, number: int, opened: bool, tickets: Iterable[tuple[int, int, int, int]]) -> int:
-        """Put tickets back, (user, lane, number, rank) each; how many were not there."""
+        """Put tickets back, (user, lane, number, rank) each; how many were not there. Lane -1 for one that is gone."""
         arguments = [part for ticket in tickets for part in ticket]
-        (restored,) = self._restore(keys=keys.own(event_id)[:4], args=[number, int(opened), *arguments])
+        (restored,) = self._restore(keys=keys.own(event_id)[:7], args=[number, int(opened), *arguments])
         return int(restored)
 
     def numbers(self, event_ids: Sequence[int]) -> dict[int, Numbers]:
@@ -75,9 +75,9 @@ class RoomStore:
             if not any(isinstance(one, RedisError) for one in (serving, first, last, passes))
         }
 
-    def read_log(self, event_id: int, *, count: int) -> list[LogEntry]:
-        """The oldest `count` things that the database is to know."""
-        entries: Any = self.client.lrange(keys.log(event_id), 0, count - 1)
+    def read_log(self, event_id: int, *, start: int = 0, count: int) -> list[LogEntry]:
+        """The oldest `count` things that the database is to know, after the first `start`."""
+        entries: Any = self.client.lrange(keys.log(event_id), start, start + count - 1)
         return [LogEntry.parse(entry) for entry in entries]
 
     def settle_log(self, event_id: int, count: int) -> None:

@@ -1,10 +1,10 @@
 """What everyone may know of a waiting room, as a part of the state document."""
 
 from datetime import datetime
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from events.models import Event
+from events.waiting_room import shuffle
 
 if TYPE_CHECKING:
     from events.catalogue import KnownEvent  # which reads the rooms
@@ -23,9 +23,4 @@ def queue(event: "KnownEvent", now: datetime) -> dict[str, Any]:
 
 def drawn_by(event: "KnownEvent | Event", now: datetime) -> dict[str, str | None]:
     """What a shuffle is checked by: the hash of its seed, and from the opening on the seed itself."""
-    return {"seed_hash": seed_hash(event.seed), "seed": event.seed if now >= event.opens_at else None}
-
-
-def seed_hash(seed: str) -> str:
-    """What is published of a seed before the opening: its SHA-256, in hex."""
-    return sha256(seed.encode()).hexdigest()
+    return {"seed_hash": shuffle.seed_hash(event.seed), "seed": event.seed if now >= event.opens_at else None}

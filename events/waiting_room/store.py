@@ -3,8 +3,9 @@
 Errors of Redis (`redis.exceptions.RedisError`) pass through: what they mean is the caller's to say.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -15,6 +16,8 @@ from events.redis.script import Script
 from events.redis.servers import Hot
 from events.waiting_room import keys
 from events.waiting_room.records import LogEntry, Numbers, Reply, Visit, Visited
+
+PAGE = 1000  # people of one answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,17 @@ class RoomStore:
             for event_id, serving, first, last, passes in parts
             if not any(isinstance(one, RedisError) for one in (serving, first, last, passes))
         }
+
+    def ranks(self, event_id: int) -> Iterator[tuple[int, int]]:
+        """Number and rank of those who stand in line, in no order."""
+        for line in keys.lines(event_id):
+            members = iter(self.client.zscan_iter(line, count=PAGE))
+            while page := list(islice(members, PAGE)):
+                users = [user for user, _ in page]
+                tickets: Any = self.client.hmget(keys.tickets(event_id), users)
+                for (_, rank), ticket in zip(page, tickets, strict=True):
+                    if ticket:  # or it went while we looked
+                        yield int(ticket.split(".")[1]), int(rank)
 
     def read_log(self, event_id: int, *, start: int = 0, count: int) -> list[LogEntry]:
         """The oldest `count` things that the database is to know, after the first `start`."""

@@ -41,13 +41,16 @@ def late(stays: Sequence[Stay], exchanges: Sequence[Exchange], room: Room) -> in
     """How many were still told to wait when they must have been let in, although they came whenever told to."""
     pace = min(room.rate, room.max_active / (room.pass_ttl + HELD_S))
     scarce = _scarce_from(exchanges, room)
+    ranks = [(room.rank_of(stay), stay) for stay in stays]
     first_lane = sum(stay.lane == 0 for stay in stays)
-    in_lane: Counter[int] = Counter()
+    # Those of whom it is not known where they stand may be before anybody.
+    in_lane = Counter(stay.lane for rank, stay in ranks if rank is None)
     found = 0
-    for stay in sorted(stays, key=lambda one: one.number):
+    for rank, stay in sorted(ranks, key=lambda one: FOREVER if one[0] is None else one[0]):
         before = in_lane[stay.lane] + (first_lane if stay.lane else 0)
-        in_lane[stay.lane] += 1
-        deadline = stay.answered_ns + int(((before + 1) / pace + HELD_S) * BILLION)
+        in_lane[stay.lane] += rank is not None
+        since = max(stay.answered_ns, room.opens_ns)
+        deadline = since + int(((before + 1) / pace + HELD_S) * BILLION)
         waiting = (one for one in stay.told if one.ticket and one.ticket.status == "waiting")
         found += any(deadline < one.asked_ns < scarce and stay.present_at(one) for one in waiting)
     return found
@@ -86,9 +89,10 @@ def _scarce_from(exchanges: Sequence[Exchange], room: Room) -> int:
 def _unbounded(stays: Sequence[Stay], exchanges: Sequence[Exchange], room: Room) -> list[tuple[int, int]]:
     """From when until when somebody was in line all the time, and neither passes nor units may have been scarce.
 
-    And nothing was wrong: while requests are not answered, or with a 5xx, nobody can be let in.
+    And nothing was wrong: while requests are not answered, or with a 5xx, or before the opening, nobody can be let in.
     """
-    changes = [_Change(asked, units=-1) for asked in _claimed(exchanges)]
+    changes = [_Change(-FOREVER, wrong=1), _Change(room.opens_ns, wrong=-1)]
+    changes += [_Change(asked, units=-1) for asked in _claimed(exchanges)]
     for one in exchanges:
         if one.open_ended:
             changes += [_Change(one.asked_ns, wrong=1), _Change(one.answered_ns, wrong=-1)]

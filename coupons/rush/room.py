@@ -2,8 +2,8 @@
 
 Pure, as the checker is. What the room did is not seen, only bounded: it was done after a request was sent, and before
 its answer was there. A promise counts as broken only where it is whatever happened in between; but for the pace of W7,
-which is measured. The room must have belonged to the rush alone, from its opening on, and must not have been paused.
-So everybody joined after the opening, and stands in their lane by number, in a shuffle as well.
+which is measured. The room must have belonged to the rush alone, and must not have been paused. People stand in their
+lane by number; who joined a shuffle before the opening stands by lot, which the checker draws once more.
 
 W1 numbers are one each and rise · W2 nobody's place gets worse · W3 people come in in turn · W4 never more passes than
 there may be · W5 no claim without a pass · W6 who is patient is never limited · W7 who is absent holds nobody up
@@ -30,7 +30,7 @@ def check_room(history: Iterable[Exchange], room: Room) -> list[Verdict]:
     return [
         _numbered(stays),
         _never_back(stays),
-        _in_turn(stays, by_user),
+        _in_turn(stays, by_user, room),
         _within_passes(stays, room),
         _none_without_pass(stays, by_user, room),
         _patient_unlimited(by_user),
@@ -69,8 +69,8 @@ def _place(one: Exchange) -> int | None:
     return -1 if one.ticket.status == "admitted" else one.ticket.ahead
 
 
-def _in_turn(stays: Sequence[Stay], by_user: dict[int, list[Exchange]]) -> Verdict:
-    """People come in by number in each lane, and lane 0 before lane 1; and nobody loses a place in between.
+def _in_turn(stays: Sequence[Stay], by_user: dict[int, list[Exchange]], room: Room) -> Verdict:
+    """People come in by rank in each lane, and lane 0 before lane 1; and nobody loses a place in between.
 
     A pass is granted when its owner asks, so who is called first need not be in first. But when B has been let in, all
     who stand before B have been called: whoever of them asks thereafter is told of nobody ahead. And B, of lane 1, was
@@ -78,9 +78,12 @@ def _in_turn(stays: Sequence[Stay], by_user: dict[int, list[Exchange]]) -> Verdi
     """
     lanes: dict[int, list[Moment]] = defaultdict(list)
     for stay in stays:
+        rank = room.rank_of(stay)
+        if rank is None:
+            continue
         if stay.admitted:
-            lanes[stay.lane].append(Moment(stay.admitted.answered_ns, True, stay.number))
-        lanes[stay.lane].extend(Moment(one.asked_ns, False, stay.number) for one in stay.behind)
+            lanes[stay.lane].append(Moment(stay.admitted.answered_ns, True, rank))
+        lanes[stay.lane].extend(Moment(one.asked_ns, False, rank) for one in stay.behind)
     late = sum(overtaken(moments) for moments in lanes.values())
     vips = sorted((stay.answered_ns, stay.behind[-1].asked_ns) for stay in stays if stay.lane == 0 and stay.behind)
     called = [

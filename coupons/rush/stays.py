@@ -3,9 +3,12 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 
 from coupons.rush.history import BILLION, Exchange
 
+CLOCKS_NS = BILLION // 2  # by so much the room's clock and ours may differ
+LATE = 2**52  # the ranks below are of the lot
 MILLION = 1_000_000  # nanoseconds in a millisecond
 SLACK_NS = 1_800 * MILLION  # after the time they were told, visitors count as absent: the room's 2 s, less rounding
 EARLY_NS = 5 * MILLION  # a timer may go off so much before its time
@@ -20,6 +23,19 @@ class Room:
     max_active: int
     pass_ttl: int  # seconds
     quantity: int
+    opens_ns: int = 0  # on the clock of the history
+    seed: str = ""  # of the shuffle; "" for first come, first served
+
+    def rank_of(self, stay: "Stay") -> int | None:
+        """Where a visitor stands among those of the lane; None where it is not known whether the lot was drawn."""
+        if not self.seed:
+            return stay.number
+        if stay.asked_ns > self.opens_ns + CLOCKS_NS:
+            return LATE + stay.number
+        if stay.answered_ns < self.opens_ns - CLOCKS_NS:
+            lot = sha1(f"{self.seed}:{stay.number}".encode(), usedforsecurity=False)
+            return int(lot.hexdigest()[:13], 16)
+        return None
 
     @property
     def pass_ttl_ns(self) -> int:

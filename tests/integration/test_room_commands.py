@@ -5,6 +5,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from events.models import Event
 from events.waiting_room import service
@@ -46,6 +47,14 @@ def test_demo_data_makes_a_fresh_one_for_other_rules_and_once_somebody_has_queue
     assert demo_room("--admission-rate=3")["slug"] == "demo-room-2"
     service.visit(demo_room("--admission-rate=3")["event_id"], make_user().id, 1, "join")
     assert demo_room("--admission-rate=3")["slug"] == "demo-room-3"
+
+
+def test_demo_data_makes_one_that_opens_soon_and_is_shuffled():
+    first, second = (demo_room("--opens-in=60", "--shuffle")["event_id"] for _ in range(2))
+    assert first != second, "the time until it opens is told anew"
+    event = Event.objects.get(pk=second)
+    assert event.entry_order == Event.EntryOrder.SHUFFLE
+    assert event.phase(now=timezone.now(), remaining=None) == "scheduled"
 
 
 def test_demo_data_refuses_a_room_that_lets_nobody_in():

@@ -212,3 +212,34 @@ def test_a_429_to_who_is_hasty_or_has_left_breaks_nothing():
     joined = waits(6, 6, 3, kind="join", at=4 * S)
     assert broken(joined, waits(6, 6, 3, at=4500 * MS), limited(6, at=9 * S)) == []
     assert broken(joined, visited(6, kind="leave", status=204, at=5100 * MS), limited(6, kind="join", at=6 * S)) == []
+
+
+# A shuffle ------------------------------------------------------------------------------------------------------------
+
+# The lots of this seed: number 2 stands before number 1, and both before number 3, who joined after the opening.
+SHUFFLED = replace(ROOM, opens_ns=10 * S, seed="seed 2")
+BY_LOT = [
+    waits(1, 1, None, kind="join", at=1 * S, poll=10_000),
+    waits(2, 2, None, kind="join", at=2 * S, poll=9_000),
+    waits(3, 3, 2, kind="join", at=11 * S),
+]
+
+
+def test_who_came_before_the_opening_of_a_shuffle_comes_in_by_lot():
+    second_first = [let_in(2, 2, at=12 * S), waits(1, 1, 0, at=12500 * MS), let_in(1, 1, at=13 * S)]
+    assert broken(history=[*BY_LOT, *second_first], room=SHUFFLED) == []
+    first_first = [let_in(1, 1, at=12 * S), waits(2, 2, 1, at=12500 * MS)]
+    assert broken(history=[*BY_LOT, *first_first], room=SHUFFLED) == ["W3"]
+    assert broken(history=[*BY_LOT, *first_first], room=replace(SHUFFLED, seed="")) == []
+
+
+def test_who_came_after_the_opening_of_a_shuffle_stands_behind():
+    late_first = [let_in(3, 3, at=12 * S), waits(1, 1, 1, at=12500 * MS)]
+    assert broken(history=[*BY_LOT, *late_first], room=SHUFFLED) == ["W3"]
+
+
+def test_nothing_is_said_of_who_joined_a_shuffle_at_the_moment_of_the_opening():
+    at_the_moment = [waits(4, 3, 2, kind="join", at=10 * S), waits(4, 3, 1, at=12500 * MS)]
+    later = let_in(5, 4, kind="join", at=11 * S)
+    assert broken(history=[*BY_LOT[:2], *at_the_moment, later], room=SHUFFLED) == []
+    assert broken(history=[*BY_LOT[:2], *at_the_moment, later], room=replace(SHUFFLED, opens_ns=0)) == ["W3"]

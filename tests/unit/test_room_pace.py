@@ -104,3 +104,9 @@ def test_the_pace_is_not_judged_where_requests_went_wrong():
         found = w7([*history, one])
         assert found.kept
         assert found.numbers["windows"] > 0
+
+
+def test_neither_is_the_pace_judged_before_the_opening_nor_is_anybody_late():
+    assert w7(flow(), replace(ROOM, opens_ns=10 * S)).numbers["windows"] < w7(flow()).numbers["windows"]
+    assert w7(patient(until=70), replace(SMALL, opens_ns=20 * S)).kept
+    assert not w7(patient(until=100), replace(SMALL, opens_ns=20 * S)).kept

@@ -46,6 +46,10 @@ class Command(BaseCommand):
         parser.add_argument("--max-active", type=int, default=500, help="people who may hold a pass at once")
         parser.add_argument("--pass-ttl", type=int, default=20, help="seconds that a pass is good for")
         parser.add_argument("--grace", type=int, default=10, help="seconds that a turn is kept")
+        parser.add_argument("--opens-in", type=int, default=0, help="seconds until it opens; 0: it is open")
+        parser.add_argument(
+            "--shuffle", action="store_true", help="who comes before the opening is put in order by lot"
+        )
         parser.add_argument(
             "--password",
             default=os.environ.get("DEMO_PASSWORD"),
@@ -65,7 +69,9 @@ class Command(BaseCommand):
         try:
             _make_accounts(options["users"], options["password"])
             if options["waiting_room"]:
-                event = _demo_sale("demo-room", options["quantity"], waiting_room=True, **rules)
+                order = Event.EntryOrder.SHUFFLE if options["shuffle"] else Event.EntryOrder.FIFO
+                rules |= {"waiting_room": True, "entry_order": order}
+                event = _demo_sale("demo-room", options["quantity"], opens_in=options["opens_in"], **rules)
             else:
                 event = _demo_sale("demo", options["quantity"])
         except DatabaseError as error:
@@ -112,15 +118,15 @@ def _make_accounts(number: int, password: str) -> None:
             User.objects.create(username=name, email=email, password=hashed, is_staff=staff, is_superuser=staff)
 
 
-def _demo_sale(name: str, quantity: int, **rules: int) -> Event:
+def _demo_sale(name: str, quantity: int, *, opens_in: int = 0, **rules: Any) -> Event:
     """The newest sale of that name if nobody has claimed from it yet, or queued, and it fits; else a fresh one.
 
-    `rules` are the fields of its waiting room, if it has one.
+    `rules` are the fields of its waiting room, if it has one. One that is to open in some seconds is always fresh.
     """
     sales = {_number(one.slug): one for one in Event.objects.filter(slug__regex=rf"^{name}(-[0-9]+)?$")}
     newest = max(sales, default=0)
     wanted = {"quantity": quantity, **rules}
-    fits = newest and all(getattr(sales[newest], field) == value for field, value in wanted.items())
+    fits = newest and not opens_in and all(getattr(sales[newest], field) == value for field, value in wanted.items())
     if fits and _is_untouched(sales[newest]):
         return sales[newest]
     now = timezone.now()
@@ -131,7 +137,7 @@ def _demo_sale(name: str, quantity: int, **rules: int) -> Event:
             title="Flash sale with a queue: ₩10,000 off" if rules else "Flash sale: ₩10,000 off",
             description="A demo sale. Coupons go first come, first served, one each.",
             benefit="₩10,000 off",
-            opens_at=now - timedelta(minutes=1),
+            opens_at=now + timedelta(seconds=opens_in or -60),
             closes_at=now + OPEN_FOR,
             **wanted,
         )

@@ -22,8 +22,8 @@ from rich.console import Console
 from coupons.management.words import first_line
 from coupons.rush import evidence, report, room_report
 from coupons.rush.checker import check
-from coupons.rush.client import Crowd, Customer, Manners, Rush
-from coupons.rush.history import History
+from coupons.rush.client import Crowd, Customer, Manners, Rush, clock
+from coupons.rush.history import BILLION, History
 from coupons.rush.room import check_room
 from coupons.rush.stays import Room
 from coupons.rush.visitors import Visitors
@@ -116,9 +116,7 @@ class Command(BaseCommand):
             verdicts = check(history, database, refused_within=options["refused_within"])
             visits = room_report.measure(history) if event.waiting_room else None
             if visits:
-                verdicts += check_room(
-                    history, Room(event.admission_rate, event.max_active, event.pass_ttl, event.quantity)
-                )
+                verdicts += check_room(history, _room(event))
             if result is not None:
                 named = ("event", "users", "concurrency", "duplicates", "over", "url", "seed")
                 about = {name: options[name] for name in named}
@@ -173,10 +171,23 @@ def _crowd(event: Event, customers: Sequence[Customer], history: History, option
     )
 
 
+def _room(event: Event) -> Room:
+    """What the checker is to know of the event."""
+    return Room(
+        rate=event.admission_rate,
+        max_active=event.max_active,
+        pass_ttl=event.pass_ttl,
+        quantity=event.quantity,
+        opens_ns=clock() + int((event.opens_at - timezone.now()).total_seconds() * BILLION),
+        seed=event.seed if event.entry_order == Event.EntryOrder.SHUFFLE else "",
+    )
+
+
 def _patience(event: Event, users: int) -> float:
     """Seconds in which all should be through: some come back late, and queue anew; each of some keeps a pass long."""
     pace = min(event.admission_rate, event.max_active / 10)
-    return 60 + 2 * users / pace + 2 * event.grace + 2 * event.pass_ttl
+    until_open = max(0.0, (event.opens_at - timezone.now()).total_seconds())
+    return 60 + until_open + 2 * users / pace + 2 * event.grace + 2 * event.pass_ttl
 
 
 def _require_suitable(event: Event, options: Mapping[str, Any]) -> None:
@@ -196,7 +207,7 @@ def _require_suitable(event: Event, options: Mapping[str, Any]) -> None:
 
 
 def _ready_event(event_id: int) -> Event:
-    """The event, which must be open and have no claims under way."""
+    """The event, which must be open, or have a room to wait in until it is, and have no claims under way."""
     event = Event.objects.filter(pk=event_id).first()
     if event is None:
         raise CommandError(f"There is no event {event_id}. `manage.py demo_data` makes a sale.", returncode=USAGE)
@@ -206,7 +217,7 @@ def _ready_event(event_id: int) -> Event:
     if event.status == Event.Status.DRAFT:
         raise CommandError(f"Event {event_id} is a draft: publish it first.", returncode=USAGE)
     phase = event.phase(now=timezone.now(), remaining=level.stock if level.epoch else None)
-    if phase != Phase.OPEN:
+    if phase != Phase.OPEN and not (event.waiting_room and phase == Phase.SCHEDULED):
         raise CommandError(f"Event {event_id} is {phase}, not open.", returncode=USAGE)
     if level.backlog:
         raise CommandError(

@@ -46,7 +46,7 @@ Mode = Event.StockMode
 TERMS = ("quantity", "opens_at", "closes_at", "per_user_limit", "rate_per_second", "burst")
 ROOM = ("waiting_room", "entry_order")  # fixed once people can join
 ADMISSION = ("admission_rate", "max_active", "pass_ttl", "grace")
-TEXT = ("title", "slug", "description", "benefit", "redis_lost_after", *ROOM, *ADMISSION)
+TEXT = ("title", "slug", "description", "benefit", "valid_until", "redis_lost_after", *ROOM, *ADMISSION)
 
 
 class EventForm(EventModelForm):
@@ -81,7 +81,7 @@ class EventAdmin(EventModelAdmin):
     prepopulated_fields = {"slug": ("title",)}
     change_form_outer_before_template = "admin/events/event/panel.html"
     fieldsets = (
-        (None, {"fields": ("title", "slug", "benefit", "description")}),
+        (None, {"fields": ("title", "slug", "benefit", "valid_until", "description")}),
         (_("Terms"), {"fields": ("quantity", "opens_at", "closes_at")}),
         (_("Limits"), {"fields": ("per_user_limit", "rate_per_second", "burst", "redis_lost_after")}),
         (_("Waiting room"), {"fields": (*ROOM, *ADMISSION)}),

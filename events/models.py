@@ -76,6 +76,9 @@ class Event(models.Model):
     benefit = models.CharField(
         _("benefit"), max_length=200, help_text=_("What one coupon is worth, e.g. “₩10,000 off”.")
     )
+    valid_until = models.DateTimeField(
+        _("valid until"), null=True, blank=True, help_text=_("How long a coupon can be used. Empty: no end is told.")
+    )
     status = models.CharField(_("status"), max_length=10, choices=Status.choices, default=Status.DRAFT, editable=False)
     opens_at = models.DateTimeField(_("opens at"))
     closes_at = models.DateTimeField(_("closes at"))

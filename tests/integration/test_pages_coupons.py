@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 import segno
@@ -74,6 +75,16 @@ def test_my_coupons_are_mine_and_cost_the_same_however_many(
     assert few == many == 5
     assert "1 of 2" in text
     assert mine.code in text_of(browser.get("/coupons?page=2"))
+
+
+def test_a_coupon_says_until_when_it_is_good(sale: Sale, browser: Client, customer: User, store: StockStore) -> None:
+    ends, endless = sale(valid_until=datetime(2030, 1, 2, tzinfo=UTC)), sale()
+    for event in (ends, endless):
+        reserve(store, event, customer.pk)
+        issuing.issue_claims(event.pk, store)
+    assert text_of(browser.get("/coupons")).count("Good until 2 Jan 2030, 09:00 KST") == 1
+    assert "Good until" in text_of(browser.get(f"/events/{ends.slug}"))
+    assert "Good until" not in text_of(browser.get(f"/events/{endless.slug}"))
 
 
 def test_coupons_and_claims_need_a_sign_in(sale: Sale, client: Client) -> None:

@@ -9,14 +9,20 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from coupons.models import Coupon
 from coupons.stock import keys
+from events.waiting_room.store import bulk_room_store
 from tests.acceptance.test_rush import rush, serve  # noqa: F401 - a fixture
+from tests.celery_kit import PATIENCE
 from tests.factories import make_user, make_users
 
 RULES = {"waiting_room": True, "admission_rate": 40, "max_active": 60, "pass_ttl": 3, "grace": 1}
 
 
 def queue_and_claim(event, url, token):
-    """Take part by hand, as somebody who is not of the rush; it is let in soon."""
+    """Take part by hand, as somebody who is not of the rush, once that has begun: it wants nothing under way before."""
+    deadline = time.monotonic() + PATIENCE
+    while not any(bulk_room_store().numbers([event.id])[event.id]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
     def post(what):
         answer = requests.post(

@@ -51,5 +51,6 @@ def test_every_page_is_accessible_to_everybody(visit: Visit, sale: Sale, look: d
     one.stage("issued")
     one.page.wait_for_selector("[data-qr]:visible")
     assert_accessible(one.page)
-    one.open("/coupons")
-    assert_accessible(one.page)
+    for path in ("/coupons", "/notifications", "/notifications/ways"):
+        one.open(path)
+        assert_accessible(one.page)

@@ -77,6 +77,7 @@ function take(state) {
   opensAt.value = Date.parse(state.opens_at);
   closesAt.value = Date.parse(state.closes_at);
   showStock(state);
+  if (state.queue && room) room.reckon(state.queue.serving);
   if (state.queue?.seed) put("data-seed", state.queue.seed);
 }
 

@@ -48,10 +48,26 @@ export class Room {
     this.stop();
     const before = this.ticket;
     // Who waits never falls back: an answer that was overtaken by a newer one tells nothing.
+    this.told = { ahead: ticket.ahead, eta: ticket.eta_seconds };
+    this.served = null;
     const known = before?.number === ticket.number && before.status === ticket.status ? before.ahead : null;
     if (known !== null && ticket.ahead !== null) ticket.ahead = Math.min(known, ticket.ahead);
     this.ticket = ticket;
     this.callOff = later(() => this.ask("GET"), ticket.poll_after_ms);
+    this.changed(ticket);
+  }
+
+  /**
+   * Between two polls: as many people as were called since the last one, as much nearer. Counted from the first state
+   * that is told after the poll, so that nobody is counted who had been called before it; who is next, only a poll says.
+   */
+  reckon(called) {
+    const { ticket, told } = this;
+    if (ticket?.status !== "waiting" || !told.ahead) return;
+    this.served ??= called;
+    const ahead = Math.max(1, told.ahead - (called - this.served));
+    if (ahead >= ticket.ahead) return;
+    Object.assign(ticket, { ahead, position: ahead + 1, eta_seconds: Math.ceil((told.eta * ahead) / told.ahead) });
     this.changed(ticket);
   }
 

@@ -8,6 +8,8 @@ from django.utils import timezone
 
 from coupons.stock.store import bulk_store
 from events.models import Event
+from events.waiting_room.records import Visit as Queueing
+from events.waiting_room.service import visits
 from tests.browser.conftest import PHONE, Visit
 from tests.browser.crowd import join_others
 
@@ -50,3 +52,20 @@ def test_the_line_forms_before_the_opening(visit: Visit, sale: Sale) -> None:
     assert one.page.locator("[data-place=drawn]").is_visible()
     one.picture("drawn")
     one.stage("turn")
+
+
+def test_the_place_moves_between_two_polls(visit: Visit, sale: Sale) -> None:
+    event = sale(quantity=1000, waiting_room=True, admission_rate=2, max_active=1000)
+    last = join_others(event, 120)
+    one = visit()
+    one.sign_in(f"/events/{event.slug}")
+    polls: list[str] = []
+    one.page.on("request", lambda request: polls.append(request.method) if request.url.endswith("/queue") else None)
+    one.page.click("[data-join] button")
+    one.stage("waiting")
+    place = int(one.page.inner_text("[data-position]"))
+    asked = len(polls)
+    while int(one.page.inner_text("[data-position]")) > place - 5:
+        assert len(polls) == asked, "told by the state that everyone gets, not by a poll"
+        visits(event.id, [Queueing("ask", last, 1)])  # whoever asks moves the line on
+        one.page.wait_for_timeout(200)

@@ -22,6 +22,7 @@ from events.pages import languages
 log = structlog.get_logger("config.request")
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+NO_CONTENT = 204
 NOT_MODIFIED = 304
 METHOD_NOT_ALLOWED = 405
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -135,8 +136,9 @@ class ApiGuardMiddleware:
         response.headers.setdefault("Cache-Control", "no-store")
         if response.status_code != METHOD_NOT_ALLOWED and request.method != "OPTIONS":
             response.headers.pop("Allow", None)  # the framework tells everybody, and nobody asked
-        if response.status_code == NOT_MODIFIED:
-            # Those of a body that is not there: a cache would take them for the one it has.
+        if response.status_code in (NO_CONTENT, NOT_MODIFIED):
+            # Those of a body that is not there: after a 304 a cache would take them for the one it has, and a 204 must
+            # not name a length (RFC 9110, 8.6).
             for name in ("Content-Type", "Content-Length"):
                 response.headers.pop(name, None)
         return response

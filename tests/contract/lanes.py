@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,9 @@ from coupons.stock import keys
 from coupons.stock.store import bulk_store
 from events import services
 from events.models import Event
+from events.tokens import FIRST_LANE
+from events.waiting_room.records import Visit
+from events.waiting_room.store import Rules, bulk_room_store
 from tests.api_kit import forge, token_of
 from tests.contract.corpus import Case
 from tests.factories import make_event, make_user
@@ -34,8 +37,9 @@ _NAME = re.compile(rb"<(\w+)>")
 _REQUEST_ID = re.compile(rb"(?im)^x-request-id:[ \t]*(.*?)[ \t]*\r$")
 _MOMENT = r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"'
 _VARIES = [
-    (re.compile(rf'"(opens_at|closes_at|claimed_at|issued_at)":{_MOMENT}'), r'"\1":"a moment"'),
-    (re.compile(r'"(server_time|sequence|event_id)":\d+'), r'"\1":"a number"'),
+    (re.compile(rf'"(opens_at|closes_at|claimed_at|issued_at|pass_expires_at)":{_MOMENT}'), r'"\1":"a moment"'),
+    (re.compile(r'"(server_time|sequence|event_id|eta_seconds|poll_after_ms)":\d+'), r'"\1":"a number"'),
+    (re.compile(r'"(seed|seed_hash)":"[0-9a-f]+"'), r'"\1":"drawn"'),
     (re.compile(r'"coupon":\{"code":"[^"]+"'), '"coupon":{"code":"a code"'),
 ]
 
@@ -199,15 +203,38 @@ def _events(owner: int, other: int) -> dict[str, str]:
         "database_too": published("database, and nobody claims"),
         "history": published("history", per_user_limit=3),
         "draft": make_event(title="draft"),
+        **_rooms(published),
     }
     store = bulk_store()
     reserve(store, events["sold_out"], other)
-    services.pause(event_id=events["paused"].id)
-    services.close(event_id=events["closed"].id)
+    let_in = Visit("join", other, FIRST_LANE)
+    for name in ("room", "room_sold_out"):
+        bulk_room_store().visit(events[name].id, Rules(rate=50, max_active=1, pass_ttl=30_000, grace=120), [let_in])
+    reserve(store, events["room_sold_out"], other)
+    for name in ("paused", "room_paused"):
+        services.pause(event_id=events[name].id)
+    for name in ("closed", "room_closed"):
+        services.close(event_id=events[name].id)
     Event.objects.filter(pk=events["over"].pk).update(opens_at=now - 2 * hour, closes_at=now - hour)
-    for name in ("database", "database_too"):
+    for name in ("database", "database_too", "room_database"):
         modes.sell_from_database(events[name].id, store)
     return {**{name: str(event.id) for name, event in events.items()}, **dict(_claims(events, owner, other))}
+
+
+def _rooms(published: Callable[..., Event]) -> dict[str, Event]:
+    """Sales with a waiting room: in `room` one holds the only pass, and all others wait."""
+    later = {"opens_at": timezone.now() + timedelta(hours=1), "closes_at": timezone.now() + timedelta(hours=2)}
+    narrow = {"waiting_room": True, "max_active": 1, "pass_ttl": 30_000}
+    return {
+        "room": published("room", **narrow),
+        "wide": published("wide", waiting_room=True, admission_rate=10_000, max_active=10_000),
+        "room_sold_out": published("room, sold out", quantity=1, **narrow),
+        "room_not_open": published("room, not open", **narrow, **later),
+        "shuffled": published("room, shuffled", entry_order="shuffle", **narrow, **later),
+        "room_paused": published("room, paused", **narrow),
+        "room_closed": published("room, closed", **narrow),
+        "room_database": published("room, database", **narrow),
+    }
 
 
 def _claims(events: Mapping[str, Event], owner: int, other: int) -> Iterator[tuple[str, str]]:

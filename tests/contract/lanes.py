@@ -38,7 +38,7 @@ _REQUEST_ID = re.compile(rb"(?im)^x-request-id:[ \t]*(.*?)[ \t]*\r$")
 _MOMENT = r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"'
 _VARIES = [
     (re.compile(rf'"(opens_at|closes_at|claimed_at|issued_at|pass_expires_at)":{_MOMENT}'), r'"\1":"a moment"'),
-    (re.compile(r'"(server_time|sequence|event_id|eta_seconds|poll_after_ms)":\d+'), r'"\1":"a number"'),
+    (re.compile(r'"(server_time|sequence|event_id|eta_seconds|poll_after_ms|waiting)":\d+'), r'"\1":"a number"'),
     (re.compile(r'"(seed|seed_hash)":"[0-9a-f]+"'), r'"\1":"drawn"'),
     (re.compile(r'"coupon":\{"code":"[^"]+"'), '"coupon":{"code":"a code"'),
 ]

@@ -25,7 +25,12 @@ CASES = [
     case("leaving", join(), leave(), look(), answers=["200", "204", "404 not_found"]),
     case("leaving without a ticket", leave(), answers="204"),
     case("leaving and joining at once", join(), leave(), join(), answers=["200", "204", "429 rate_limited"]),
-    case("a hasty one", join(), *[look()] * 21, answers=["200"] * 21 + ["429 rate_limited"]),
+    case(
+        "a hasty one",
+        join(event="room_not_open"),
+        *[look("room_not_open")] * 21,
+        answers=["200"] * 21 + ["429 rate_limited"],
+    ),
     case("a claim of who waits", join(), claim(event="room"), answers=["200", "403 not_admitted"]),
     case("a claim of who has not joined", claim(event="room"), answers="403 not_admitted"),
     case("who is let in claims", join(event="wide"), claim(event="wide"), answers=["200", "202"]),

@@ -3,8 +3,8 @@
 --
 -- KEYS  1 room     hash    sc:{7}:room
 --       2 tickets  hash    sc:{7}:tickets
---       3 line 0   zset    sc:{7}:line:0
---       4 line 1   zset    sc:{7}:line:1
+--       3 line_0   zset    sc:{7}:line:0
+--       4 line_1   zset    sc:{7}:line:1
 --       5 called   zset    sc:{7}:called
 --       6 missed   zset    sc:{7}:missed
 --       7 passes   zset    sc:{7}:passes
@@ -27,8 +27,9 @@
 -- any more: the next number is far behind them, so that no two people are ever told the same. A server that was put back
 -- to an older state may also have tickets that are gone by now, or older ones of people who have joined again since.
 
-local room_key, tickets_key, lines = KEYS[1], KEYS[2], {[0] = KEYS[3], [1] = KEYS[4]}
+local room_key, tickets_key, line_0_key, line_1_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local called_key, missed_key, passes_key = KEYS[5], KEYS[6], KEYS[7]
+local lines = {[0] = line_0_key, [1] = line_1_key}
 local known, opened = tonumber(ARGV[1]), ARGV[2]
 local GAP = 10000
 -- Nobody knows when they were told to come, but whose turn could come in this time was told to come within it: see

@@ -3,12 +3,12 @@
 -- KEYS  1 state    hash    sc:{7}:state        the stock's: read, never written
 --       2 room     hash    sc:{7}:room         counters
 --       3 tickets  hash    sc:{7}:tickets      user → lane.number.next.interval.hasty
---       4 line 0   zset    sc:{7}:line:0       user by rank: who waits
---       5 line 1   zset    sc:{7}:line:1
+--       4 line_0   zset    sc:{7}:line:0       user by rank: who waits
+--       5 line_1   zset    sc:{7}:line:1
 --       6 called   zset    sc:{7}:called       user by ms: whose turn it is, until when they should have come
 --       7 missed   zset    sc:{7}:missed       user by ms: who was away, until when their turn is kept
 --       8 passes   zset    sc:{7}:passes       user by ms: who may claim, until when
---       9 log      list    sc:{7}:room_log     what the database is to know: j(oined), c(alled), g(one)
+--       9 room_log list    sc:{7}:room_log     what the database is to know: j(oined), c(alled), g(one)
 --       10 … 9+n   string  sc:{7}:left:<user>  there while who has left must not join again
 -- ARGV  1 rate          people let in a second
 --       2 max_active    passes at once
@@ -32,7 +32,8 @@
 --   7 NOT_LOADED    there is no stock of this event here, or it is of another run of the server
 --
 -- Example, user 42 joins event 7, which lets in 50 a second:
---   EVALSHA … 10 sc:{7}:state … sc:{7}:left:42   50 500 120000 120000 ""   join 42 1
+--   EVALSHA … 10 sc:{7}:state sc:{7}:room sc:{7}:tickets sc:{7}:line:0 sc:{7}:line:1 sc:{7}:called sc:{7}:missed sc:{7}:passes sc:{7}:room_log sc:{7}:left:42
+--             50 500 120000 120000 ""   join 42 1
 --   → {1795234234123, 1, 0, 99, {1, 1, 1795234354123, 5000}}
 --
 -- Nobody admits on a schedule. With every visit so many are *called* as the time since the last one allows (a token
@@ -45,8 +46,9 @@
 -- Every key is read, and so its type checked, before the first write: Redis does not roll a script back.
 
 local state_key, room_key, tickets_key = KEYS[1], KEYS[2], KEYS[3]
-local lines = {[0] = KEYS[4], [1] = KEYS[5]}
-local called_key, missed_key, passes_key, log_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local line_0_key, line_1_key = KEYS[4], KEYS[5]
+local called_key, missed_key, passes_key, room_log_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local lines = {[0] = line_0_key, [1] = line_1_key}
 local rate, max_active = tonumber(ARGV[1]), tonumber(ARGV[2])
 local pass_ttl, grace, seed = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local n = #KEYS - 9
@@ -107,7 +109,7 @@ redis.call('HLEN', tickets_key)
 local in_line = {[0] = redis.call('ZCARD', lines[0]), [1] = redis.call('ZCARD', lines[1])}
 local called, passes = redis.call('ZCARD', called_key), redis.call('ZCARD', passes_key)
 redis.call('ZCARD', missed_key)
-redis.call('LLEN', log_key)
+redis.call('LLEN', room_log_key)
 
 -- Tickets --------------------------------------------------------------------------------------------------------------
 
@@ -129,7 +131,7 @@ local function expected_by(ticket)
 end
 
 local function log(what, user, of_number, more)
-  redis.call('RPUSH', log_key, what .. '.' .. user .. '.' .. integer(of_number) .. (more or ''))
+  redis.call('RPUSH', room_log_key, what .. '.' .. user .. '.' .. integer(of_number) .. (more or ''))
 end
 
 local function forget(user)

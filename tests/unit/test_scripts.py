@@ -8,14 +8,19 @@ import pytest
 
 from coupons.stock import codes, keys
 from events.waiting_room import keys as room_keys
-from tests.stock_kit import source
+from events.waiting_room.codes import VisitCode
+from tests import room_kit, stock_kit
 
-SCRIPTS = ("reserve", "settle", "release", "load", "snapshot", "adjust")
+STOCK, ROOM = ("reserve", "settle", "release", "load", "snapshot", "adjust"), ("visit", "restore")
+SCRIPTS = (*STOCK, *ROOM)
+WITH_CLOCK = {"reserve", "snapshot", *ROOM}
 ENUMS: dict[str, type[IntEnum]] = {
     "reserve": codes.ReserveCode,
     "load": codes.LoadCode,
     "adjust": codes.AdjustCode,
+    "visit": VisitCode,
 }
+NO_CODES = {"NUDGE_EVERY_MS", "GAP", "SHOW_UP_DS"}
 KEY_TYPES = {"hash", "list", "stream", "string", "zset"}
 
 
@@ -45,12 +50,11 @@ class Script:
         found: dict[str, int] = {}
         for names, values in re.findall(r"^local ([A-Z_]+(?:, [A-Z_]+)*) = (\d+(?:, \d+)*)$", self.code, re.MULTILINE):
             found.update(zip(names.split(", "), map(int, values.split(", ")), strict=True))
-        found.pop("NUDGE_EVERY_MS", None)
-        return found
+        return {name: code for name, code in found.items() if name not in NO_CODES}
 
 
 def script(name: str) -> Script:
-    text = source(name)
+    text = (room_kit if name in ROOM else stock_kit).source(name)
     header, code = text.split("\n\n", 1)
     assert all(line.startswith("--") for line in header.splitlines())
     return Script(header, code)
@@ -97,16 +101,17 @@ def test_the_header_of_reserve_lists_a_bucket_for_each_claim() -> None:
 AN_ISSUED = keys.issued(7, 0).removesuffix("0") + "<minute>"
 
 
+ROOM_KEYS = ("room", "tickets", "line_0", "line_1", "called", "missed", "passes", "room_log")  # as `own` has them
+
+
 def key_of(name: str) -> str:
     """The key of event 7 that a header calls so."""
     if name == "loading":
         return keys.loading(7, "<token>")
     if name == "issued":
         return AN_ISSUED
-    if name in ("passes", "tickets"):
-        return str(getattr(room_keys, name)(7))
-    if name == "room_log":
-        return room_keys.log(7)
+    if name in ROOM_KEYS:
+        return room_keys.own(7)[ROOM_KEYS.index(name)]
     return str(getattr(keys, name)(7))
 
 
@@ -141,7 +146,7 @@ def test_the_example_of_a_header_has_as_many_keys_as_the_header_lists(name: str)
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_asks_for_the_time_once_at_most(name: str) -> None:
-    assert script(name).code.count("'TIME'") == (1 if name in ("reserve", "snapshot") else 0)
+    assert script(name).code.count("'TIME'") == (1 if name in WITH_CLOCK else 0)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -150,7 +155,16 @@ def test_a_script_makes_up_no_key(name: str) -> None:
     code = script(name).code
     assert "sc:" not in code
     for argument in re.findall(r"redis\.call\('[A-Z]+', (\w+)", code):
-        assert argument.endswith("_key") or argument in {"buckets", "bucket", "key", "unpack"}, argument
+        assert argument.endswith("_key") or argument in {"buckets", "bucket", "key", "lines", "KEYS", "unpack"}, (
+            argument
+        )
+
+
+def test_the_header_of_visit_lists_a_key_for_each_visitor() -> None:
+    one = script("visit")
+    assert re.search(r"10 … 9\+n +string +sc:\{7\}:left:<user>", one.header)
+    assert "#KEYS - 9" in one.code
+    assert room_keys.left(7, 42) == "sc:{7}:left:42"
 
 
 def test_all_keys_of_an_event_share_its_hash_tag() -> None:
@@ -161,6 +175,8 @@ def test_all_keys_of_an_event_share_its_hash_tag() -> None:
         keys.loading(7, "<token>"),
         keys.issued(7, 29_920_570),
         keys.bucket(7, 42),
+        *room_keys.own(7),
+        room_keys.left(7, 42),
     ]
     assert all(name.startswith("sc:{7}:") and name.count("{") == 1 for name in names)
     assert len(set(names)) == len(names)
@@ -170,4 +186,7 @@ def test_the_table_of_the_key_file_lists_every_key() -> None:
     table = keys.__doc__ or ""
     names = [keys.state(7), keys.claimants(7), keys.log(7), keys.loading(7, "<token>"), AN_ISSUED, keys.bucket(7, 42)]
     for name in names:
+        assert f"`{name}`" in table
+    table = (room_keys.__doc__ or "").replace("`:1`", "`sc:{7}:line:1`")
+    for name in (*room_keys.own(7), room_keys.left(7, 42)):
         assert f"`{name}`" in table

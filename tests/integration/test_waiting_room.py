@@ -211,3 +211,67 @@ def test_the_wait_is_told_by_the_pace_of_late(room: MakeRoom) -> None:
         one.pass_time(2.1)
         one.visit(("ask", 2), ("ask", 3), ("ask", 4))
     assert one.ask(4).eta_ms > 600_000, "nobody comes in before a pass has ended"
+
+
+def test_who_comes_early_is_held_to_the_moment_that_they_were_told(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=2, pass_ttl=20)
+    one.join(*range(1, 40))
+    told = one.ask(39)  # they joined this moment, and so come early
+    one.pass_time(told.poll_ms * 0.8 / 1000)
+    early = one.ask(39)
+    assert abs(early.poll_ms - told.poll_ms * 0.2) <= 200, "a second tab is told the moment of the first"
+
+
+def test_who_leaves_and_joins_in_one_call_waits_as_others_do(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=1)
+    one.join(1, 2)
+    left, again = one.visit(("leave", 2), ("join", 2)).visitors
+    assert (left.code, again.code) == (VisitCode.LEFT, VisitCode.RATE_LIMITED)
+    assert again.retry_ms == 2000
+
+
+def test_who_is_called_comes_soon_however_long_the_first_lane_is(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=2, pass_ttl=1000)
+    one.join(1, 2)
+    one.pass_time(1)
+    one.join(3)
+    assert one.join(*range(100, 200), lane=0)[-1].poll_ms > 10_000
+    one.rules = one.rules.__class__(1, 1, 1000, 30)
+    assert one.ask(2).code is VisitCode.WAITING, "called, and no pass is free any more"
+    assert one.ask(2).poll_ms <= 1100
+
+
+def test_the_odds_count_those_of_the_first_lane(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=1)
+    one.join(1)
+    one.join(*range(100, 150), lane=0)
+    last = one.join(2)[0]
+    assert (last.ahead, last.before) == (0, 50)
+
+
+def test_the_rank_in_a_shuffle_is_told_by_nothing_until_nobody_can_draw_another(room: MakeRoom) -> None:
+    one = room(rate=10, seed="5eed")
+    one.client.hset(f"sc:{{{EVENT}}}:state", "opens", one.now + 300_000)
+    assert {told.poll_ms for told in one.join(*range(1, 500))} == {30_000}
+    one.pass_time(285)
+    assert len({told.poll_ms for told in one.visit(*[("ask", user) for user in range(1, 500)]).visitors}) > 100
+    one.visit(("leave", 1))
+    until_open = 15_000
+    assert until_open - 1000 < one.join(1)[0].retry_ms <= until_open
+
+
+def test_who_comes_back_in_a_crowd_is_held_to_the_rate(room: MakeRoom) -> None:
+    one = room(rate=10, max_active=1000, grace=600)
+    one.join(*range(1, 301))
+    one.pass_time(60)
+    for _ in range(40):  # all are away, and passed over
+        one.pass_time(0.1)
+        one.join(1000)
+    everybody = [("ask", user) for user in range(1, 301)]
+    one.visit(*everybody)
+    one.visit(*everybody)
+    assert len(one.passes()) <= 20
+    for tenth in range(100):
+        one.pass_time(0.1)
+        one.visit(*everybody[tenth % 10 :: 10])
+    assert 100 <= len(one.passes()) <= 130

@@ -60,11 +60,13 @@ def join(event_id: int, users: range, rules: Rules = SLOW) -> None:
 def polls_a_second(rate: int, waiting: int) -> float:
     """How often the server is asked by so many, as `visit.lua` tells them to: the sum of the turns' intervals.
 
-    Who is `s` seconds from the turn asks again after max(near, min(30, s / 2)), up to 0.3 more by chance.
+    Who is `s` seconds from the turn asks again after min(30, s / 2), and at least `near`; who is nearer than that after
+    max(near / 4, s); all of them up to 0.3 more by chance.
     """
     near, jitter = 1 + rate / 1000, 1.15
     middle = min(60.0, waiting / rate)
-    return (rate * 2 + rate * 2 * math.log(middle / (2 * near)) + max(0, waiting - 60 * rate) / 30) / jitter
+    close = rate * (1 + math.log(4) + 1)  # below near / 4, from there to near, and from there to 2 near
+    return (close + rate * 2 * math.log(middle / (2 * near)) + max(0, waiting - 60 * rate) / 30) / jitter
 
 
 def write(figures: dict[str, Any]) -> None:
@@ -96,6 +98,8 @@ def test_a_million_tickets(store: StockStore, report: Callable[..., None]) -> No
     many = cost()
     unsettled = store.client.info("memory")["used_memory"] - empty
     store.client.delete(keys.log(EVENT))  # as when the database knows everybody
+    while store.client.info("memory")["lazyfree_pending_objects"]:
+        time.sleep(0.01)
     settled = store.client.info("memory")["used_memory"] - empty
     figures = {
         "memory of 1,000,000 tickets, MB": round(settled / 1e6, 1),

@@ -1,6 +1,5 @@
 """What tests of the waiting room share: a room on a clock of its own, and visitors who come as they are told."""
 
-from importlib import resources
 from typing import Any
 
 from coupons.stock.store import StockStore
@@ -12,22 +11,9 @@ from events.waiting_room.records import Reply, Visit, Visited
 from events.waiting_room.store import RoomStore, Rules
 from tests.stock_kit import EVENT, put_stock, without_guard
 
+PACKAGE = "events.waiting_room"
 CLOCK = "clock"  # the key that a room's time is in, in milliseconds
 START = 2_000_000_000_000
-
-
-def source(name: str) -> str:
-    """The text of a script."""
-    return resources.files("events.waiting_room").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-
-
-def altered(name: str, *replacements: tuple[str, str]) -> str:
-    """A script with other text in places. A text that is not there fails: the control would be void."""
-    text = source(name)
-    for old, new in replacements:
-        assert text.count(old) == 1, f"{name}.lua does not have once: {old}"
-        text = text.replace(old, new)
-    return text
 
 
 ON_THE_CLOCK = (
@@ -42,7 +28,7 @@ class Room:
     def __init__(self, client: Client, *replacements: tuple[str, str], units: int = 1000, **rules: Any) -> None:
         """Other text in places of `visit.lua`; the rules of admission."""
         self.store = RoomStore(client)
-        self.store._visit = Script(client, altered("visit", ON_THE_CLOCK, *replacements))
+        self.store._visit = Script(client, without_guard("visit", ON_THE_CLOCK, *replacements, package=PACKAGE))
         self.client = client
         self.rules = Rules(**{"rate": 10, "max_active": 100, "pass_ttl": 60, "grace": 30, **rules})
         self.stock = StockStore(client)

@@ -61,14 +61,14 @@ def everything(client: Client) -> dict[str, Any]:
     return found
 
 
-def source(name: str) -> str:
+def source(name: str, package: str = "coupons.stock") -> str:
     """The text of a script."""
-    return resources.files("coupons.stock").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    return resources.files(package).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 
-def without_guard(name: str, *replacements: tuple[str, str]) -> str:
+def without_guard(name: str, *replacements: tuple[str, str], package: str = "coupons.stock") -> str:
     """A script with its guard taken away. A text that is not there any more fails: the control would be void."""
-    text = source(name)
+    text = source(name, package)
     for old, new in replacements:
         assert text.count(old) == 1, f"{name}.lua does not have once: {old}"
         text = text.replace(old, new)

@@ -15,9 +15,10 @@ from events import reminders
 from events.api.serializers import EventSerializer, StateSerializer, TicketSerializer
 from events.models import Event
 from events.state import state
+from events.tokens import LAST_LANE
 from events.waiting_room import service
 from events.waiting_room.views import LEFT
-from notifications.api.callers import existing_user_id_of, lane_of, user_id_of
+from notifications.api.callers import existing_user_id_of, user_id_of
 
 CACHE_CONTROL = OpenApiParameter(
     "Cache-Control", OpenApiTypes.STR, OpenApiParameter.HEADER, required=True, response=[200]
@@ -84,7 +85,7 @@ class QueueView(APIView):
         """Take a place, or learn where the one stands that was taken. Come again after `poll_after_ms`."""
         if not isinstance(request.data, dict):
             raise ValidationError({"non_field_errors": ["The body must be a JSON object, or none at all."]})
-        return service.visit(event_id, user_id_of(request), lane_of(request), "join").as_answer().as_response()
+        return service.visit(event_id, user_id_of(request), _lane_of(request), "join").as_answer().as_response()
 
     @extend_schema(
         operation_id="get_ticket",
@@ -95,12 +96,12 @@ class QueueView(APIView):
     )
     def get(self, request: Request, event_id: int) -> HttpResponse:
         """Your ticket. Asking is what moves the line on: whose turn has come gets the pass by it."""
-        return service.visit(event_id, user_id_of(request), lane_of(request), "ask").as_answer().as_response()
+        return service.visit(event_id, user_id_of(request), _lane_of(request), "ask").as_answer().as_response()
 
     @extend_schema(operation_id="leave_queue", summary="Leave the waiting room", tags=["queue"], responses={204: None})
     def delete(self, request: Request, event_id: int) -> HttpResponse:
         """Give your place up, and your pass. You may join again, at the end."""
-        service.leave(event_id, user_id_of(request), lane_of(request))
+        service.leave(event_id, user_id_of(request), _lane_of(request))
         return LEFT.as_response()
 
 
@@ -130,3 +131,9 @@ class ReminderView(APIView):
         """One that is not there is no error."""
         reminders.forget(event_id=event_id, user_id=user_id_of(request))
         return Response(status=HTTP_204_NO_CONTENT)
+
+
+def _lane_of(request: Request) -> int:
+    """The caller's lane, by their token."""
+    lane: int = getattr(request.user, "lane", LAST_LANE)
+    return lane

@@ -12,12 +12,6 @@ def user_id_of(request: Request) -> int:
     return request.user.pk
 
 
-def lane_of(request: Request) -> int:
-    """The caller's lane in waiting rooms, by their token: 0 is served before 1."""
-    lane: int = getattr(request.user, "lane", 1)
-    return lane
-
-
 def existing_user_id_of(request: Request) -> int:
     """The same, of a user who is still there: rows can be written for them. One query."""
     user_id = user_id_of(request)

@@ -9,7 +9,8 @@ import pytest
 from coupons.stock import codes, keys
 from events.waiting_room import keys as room_keys
 from events.waiting_room.codes import VisitCode
-from tests import room_kit, stock_kit
+from tests import room_kit
+from tests.stock_kit import source
 
 STOCK, ROOM = ("reserve", "settle", "release", "load", "snapshot", "adjust"), ("visit", "restore")
 SCRIPTS = (*STOCK, *ROOM)
@@ -54,7 +55,7 @@ class Script:
 
 
 def script(name: str) -> Script:
-    text = (room_kit if name in ROOM else stock_kit).source(name)
+    text = source(name, room_kit.PACKAGE) if name in ROOM else source(name)
     header, code = text.split("\n\n", 1)
     assert all(line.startswith("--") for line in header.splitlines())
     return Script(header, code)

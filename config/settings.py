@@ -327,7 +327,8 @@ FIRST_LANE_GROUP = env.str("FIRST_LANE_GROUP", default="first lane")
 # millisecond is asked of Redis for so many, and half a second of everybody behind so many.
 GATE_GROUP = int(_number("GATE_GROUP", 128, 1, 1000))
 GATE_WAITING = int(_number("GATE_WAITING", 10_000, 1, 1_000_000))
-# Threads that wait for Redis: one an event that is rushed to, and one more for its polls.
+# Threads that wait for a Redis behind Sentinels or a cluster (a single one is asked without): one an event that is
+# rushed to, and one more for its polls.
 GATE_REDIS_THREADS = int(_number("GATE_REDIS_THREADS", 8, 1, 500))
 # Requests that are Django's and served at once: pages, the admin, what is not of a plain form. The others wait.
 GATE_DJANGO_THREADS = int(_number("GATE_DJANGO_THREADS", 16, 1, 1000))

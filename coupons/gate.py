@@ -27,10 +27,10 @@ class CouponEndpoints:
         self._threads = threads
         bounds = {"at_most": settings.GATE_GROUP, "waiting": settings.GATE_WAITING}
         self._reservations: Grouped[tuple[int, str], tuple[Reply, Reservation]] = Grouped(
-            services.reserve, run=threads.redis, **bounds
+            threads.asking_redis(services.reserve, services.areserve), **bounds
         )
         self._standings: Grouped[tuple[int, ClaimId], Standing | None] = Grouped(
-            selectors.standings, run=threads.redis, **bounds
+            threads.asking_redis(selectors.standings, selectors.astandings), **bounds
         )
 
     def routes(self) -> list[Route]:

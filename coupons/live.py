@@ -45,7 +45,9 @@ class ClaimPart:
         self._endpoints = endpoints
         self._threads = threads
         self._standings: Grouped[tuple[int, None], Standing | None] = Grouped(
-            selectors.standings, run=threads.redis, at_most=settings.GATE_GROUP, waiting=settings.GATE_WAITING
+            threads.asking_redis(selectors.standings, selectors.astandings),
+            at_most=settings.GATE_GROUP,
+            waiting=settings.GATE_WAITING,
         )
 
     async def now(self, event: KnownEvent, user_id: int) -> Sequence[bytes]:

@@ -73,6 +73,14 @@ def standings(event_id: int, asked: Sequence[tuple[int, ClaimId | None]]) -> Seq
         return [None] * len(asked)
 
 
+async def astandings(event_id: int, asked: Sequence[tuple[int, ClaimId | None]]) -> Sequence[Standing | None]:
+    """As `standings`, from the event loop."""
+    try:
+        return await hot_store().astandings(event_id, [(user_id, name and name.entry_id) for user_id, name in asked])
+    except RedisError:
+        return [None] * len(asked)
+
+
 def told_by_redis(event: KnownEvent, user_id: int, name: ClaimId, standing: Standing | None) -> ClaimView | None:
     """What Redis alone can tell of a claim: that it waits, or was issued just now. None: the database must be asked."""
     mine = _mine(name, standing)

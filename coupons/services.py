@@ -99,8 +99,22 @@ def reserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Repl
     """
     started = time.perf_counter()
     reply = hot_store().reserve(event_id, epoch=known_event(event_id).epoch, claims=claims)
-    metrics.SCRIPT_SECONDS.observe(time.perf_counter() - started)
-    metrics.GROUP_CLAIMS.observe(len(claims))
+    return _reserved(event_id, reply, since=started)
+
+
+async def areserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Reply, Reservation]]:
+    """As `reserve`, from the event loop, where events are only looked for in memory."""
+    started = time.perf_counter()
+    event = catalogue.at_hand(event_id)
+    if event is None:
+        raise Unavailable
+    reply = await hot_store().areserve(event_id, epoch=event.epoch, claims=claims)
+    return _reserved(event_id, reply, since=started)
+
+
+def _reserved(event_id: int, reply: Reply, *, since: float) -> list[tuple[Reply, Reservation]]:
+    metrics.SCRIPT_SECONDS.observe(time.perf_counter() - since)
+    metrics.GROUP_CLAIMS.observe(len(reply.reservations))
     if reply.nudge:
         nudger.nudge(event_id)
     return [(reply, reservation) for reservation in reply.reservations]

@@ -4,9 +4,11 @@ The gate is an ASGI application beside Django's (`config.gate`). It knows the wa
 back; the endpoints are in the apps, as coroutines that take a `Call` and return an `Answer` or raise a `Refusal`.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
 
@@ -14,7 +16,11 @@ from events import state
 from events.answers import Answer
 from events.catalogue import KnownEvent, catalogue
 from events.errors import EventNotFound
-from events.grouping import Grouped, Run
+from events.grouping import Grouped
+from events.redis import servers
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 class Call(Protocol):
@@ -43,6 +49,13 @@ class Route:
     public: bool = False  # whether no token is asked for
 
 
+class Run(Protocol):
+    """Runs a function that blocks, away from the event loop."""
+
+    def __call__(self, function: Callable[..., Any], /, *args: Any) -> "asyncio.Future[Any]":
+        """Start it; its result, later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Threads:
     """Where endpoints have done what blocks. Apart, so that one server that hangs takes nothing from the other."""
@@ -50,14 +63,21 @@ class Threads:
     redis: Run
     database: Run
 
+    def asking_redis(
+        self,
+        blocking: Callable[[int, Sequence[Q]], Sequence[A]],
+        awaited: Callable[[int, Sequence[Q]], Awaitable[Sequence[A]]],
+    ) -> Callable[[int, Sequence[Q]], Awaitable[Sequence[A]]]:
+        """The one of two ways to ask the same that this Redis can be asked in: in a thread, or in the event loop."""
+        return awaited if servers.hot().answers_in_loop else partial(self.redis, blocking)
+
 
 class Events:
     """The events as a coroutine gets them: from memory, and one that is not there by one look-up for all who ask."""
 
     def __init__(self, threads: Threads) -> None:
         self._look_ups: Grouped[None, KnownEvent | None] = Grouped(
-            lambda event_id, askers: [catalogue.get(event_id)] * len(askers),
-            run=threads.database,
+            partial(threads.database, lambda event_id, askers: [catalogue.get(event_id)] * len(askers)),
             at_most=settings.GATE_WAITING,
             waiting=settings.GATE_WAITING,
         )

@@ -6,21 +6,13 @@ nobody. (D. DeWitt et al., *Implementation techniques for main memory database s
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
 
 from events.errors import Unavailable
 
 Q = TypeVar("Q")
 A = TypeVar("A")
-
-
-class Run(Protocol):
-    """Runs a function that blocks, away from the event loop."""
-
-    def __call__(self, function: Callable[..., Any], /, *args: Any) -> "asyncio.Future[Any]":
-        """Start it; its result, later."""
 
 
 class Grouped(Generic[Q, A]):
@@ -31,13 +23,13 @@ class Grouped(Generic[Q, A]):
     """
 
     def __init__(
-        self, call: Callable[[int, Sequence[Q]], Sequence[A]], *, run: Run, at_most: int, waiting: int
+        self, call: Callable[[int, Sequence[Q]], Awaitable[Sequence[A]]], *, at_most: int, waiting: int
     ) -> None:
         self._call = call
-        self._run = run
         self._at_most = at_most
         self._limit = waiting
         self._queues: dict[int, deque[tuple[Q, asyncio.Future[A]]]] = {}  # a key is in it while a call is under way
+        self._calls: set[asyncio.Task[None]] = set()  # the loop itself keeps no hold of them
 
     def ask(self, key: int, question: Q) -> "asyncio.Future[A]":
         """The answer, or what the call raised, later. `Unavailable` at once where too many wait already."""
@@ -62,30 +54,14 @@ class Grouped(Generic[Q, A]):
         if not group:
             del self._queues[key]
             return
+        call = asyncio.get_running_loop().create_task(self._answer(key, group))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+
+    async def _answer(self, key: int, group: list[tuple[Q, asyncio.Future[A]]]) -> None:
         try:
-            call = self._run(self._call, key, [question for question, _ in group])
+            answers = await self._call(key, [question for question, _ in group])
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
-            self._tell(key, group, error=error)
-            return
-        call.add_done_callback(partial(self._finish, key, group))
-
-    def _finish(self, key: int, group: list[tuple[Q, asyncio.Future[A]]], call: "asyncio.Future[Sequence[A]]") -> None:
-        if call.cancelled():
-            self._tell(key, group, error=Unavailable())
-        elif (error := call.exception()) is not None:
-            self._tell(key, group, error=error)
-        else:
-            self._tell(key, group, answers=call.result())
-
-    def _tell(
-        self,
-        key: int,
-        group: list[tuple[Q, asyncio.Future[A]]],
-        *,
-        answers: Sequence[A] = (),
-        error: BaseException | None = None,
-    ) -> None:
-        if error is not None:
             for _, waiting in group:
                 if not waiting.done():
                     waiting.set_exception(error)
@@ -93,4 +69,5 @@ class Grouped(Generic[Q, A]):
             for (_, waiting), answer in zip(group, answers, strict=True):
                 if not waiting.done():
                     waiting.set_result(answer)
-        self._start(key)
+        finally:
+            self._start(key)

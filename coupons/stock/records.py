@@ -1,8 +1,9 @@
 """The values that the stock's scripts take and give."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from coupons.stock.codes import ReserveCode
 
@@ -131,6 +132,12 @@ class Reply(NamedTuple):
     drained: int
     nudge: bool
     reservations: list[Reservation]
+
+    @classmethod
+    def parse(cls, answer: Sequence[Any]) -> "Reply":
+        """Read what the script returned."""
+        now_ms, stock, drained, nudge, *reservations = answer
+        return cls(now_ms, stock, drained, bool(nudge), [Reservation.parse(one) for one in reservations])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import structlog
 from redis import exceptions
+from redis.asyncio import Redis as LoopClient
 
 from coupons.stock import keys
 from coupons.stock.codes import AdjustCode, LoadCode
@@ -19,7 +20,6 @@ from coupons.stock.records import (
     IssuedCoupon,
     LogEntry,
     Reply,
-    Reservation,
     Snapshot,
     Standing,
     Window,
@@ -50,15 +50,18 @@ class StockStore:
 
     def reserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
         """Take a unit for each of `claims`, pairs of user and request digest ("" for none). One round trip."""
+        return Reply.parse(self._reserve(*self._reserving(event_id, epoch, claims)))
+
+    def _reserving(
+        self, event_id: int, epoch: int, claims: Sequence[tuple[int, str]]
+    ) -> tuple[list[str], list[str | int]]:
+        """What `reserve.lua` is called with."""
         arguments: list[str | int] = [epoch]
         buckets = []
         for user_id, request in claims:
             arguments += (user_id, request)
             buckets.append(keys.bucket(event_id, user_id))
-        names = [*self._keys(event_id), *room_keys.of_claim(event_id), *buckets]
-        answer: list[Any] = self._reserve(keys=names, args=arguments)
-        now_ms, stock, drained, nudge, *answers = answer
-        return Reply(now_ms, stock, drained, bool(nudge), [Reservation.parse(one) for one in answers])
+        return [*self._keys(event_id), *room_keys.of_claim(event_id), *buckets], arguments
 
     def settle(
         self,
@@ -212,23 +215,18 @@ class StockStore:
     def standings(self, event_id: int, asked: Sequence[tuple[int, str | None]]) -> list[Standing]:
         """`standing` of each of the users and claims, all in one round trip."""
         pipe = self.client.pipeline(transaction=False)
+        self._look_up(pipe, event_id, asked)
+        return _standings(pipe.execute())
+
+    @staticmethod
+    def _look_up(pipe: Any, event_id: int, asked: Sequence[tuple[int, str | None]]) -> None:
+        """What `standings` asks, put into a pipeline of either kind of client."""
         # The claims first: a watermark read later can only be further on.
         pipe.hmget(keys.claimants(event_id), [str(user_id) for user_id, _ in asked])
         pipe.hmget(keys.state(event_id), ["epoch", "drained"])
         if any(entry_id for _, entry_id in asked):
             for key in _issued_lately(event_id):
                 pipe.hmget(key, [_noted(entry_id or "", user_id) for user_id, entry_id in asked])
-        texts, (epoch, drained), *noted = pipe.execute()
-        coupons = zip(*noted, strict=True) if noted else repeat(())
-        return [
-            Standing(
-                HeldClaim.parse_all(text),
-                int(epoch or 0),
-                int(drained or 0),
-                next((IssuedCoupon.parse(one) for one in coupon if one), None),
-            )
-            for text, coupon in zip(texts, coupons, strict=False)
-        ]
 
     def held_by_each(self, event_id: int, user_ids: Sequence[int]) -> dict[int, list[HeldClaim]]:
         """The claims of each of the users, in one round trip."""
@@ -251,6 +249,20 @@ class StockStore:
     @staticmethod
     def _keys(event_id: int) -> list[str]:
         return [keys.state(event_id), keys.claimants(event_id), keys.log(event_id)]
+
+
+def _standings(answers: list[Any]) -> list[Standing]:
+    texts, (epoch, drained), *noted = answers
+    coupons = zip(*noted, strict=True) if noted else repeat(())
+    return [
+        Standing(
+            HeldClaim.parse_all(text),
+            int(epoch or 0),
+            int(drained or 0),
+            next((IssuedCoupon.parse(one) for one in coupon if one), None),
+        )
+        for text, coupon in zip(texts, coupons, strict=False)
+    ]
 
 
 def _answered(event_ids: Sequence[int], answers: Sequence[Any]) -> Iterator[tuple[int, Any]]:
@@ -299,21 +311,38 @@ class HotStore(StockStore):
     """The store of the request path: behind circuit breakers, so that a Redis that hangs is not waited for each time.
 
     `reserve`, `standings`, `in_log` and what is made of them raise `NotAsked` while the event's breaker is open.
+    Methods that begin with an `a` are for the event loop.
     """
 
     def __init__(self, hot: Hot) -> None:
         super().__init__(hot.client)
         self.breaker = hot.breaker
+        self._hot = hot
 
     def reserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
         """As `StockStore.reserve`."""
         with self.breaker(event_id):
             return super().reserve(event_id, epoch=epoch, claims=claims)
 
+    async def areserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
+        """As `reserve`."""
+        question = self._reserving(event_id, epoch, claims)
+        return Reply.parse(await self._hot.ask(event_id, lambda client: self._reserve.acall(client, *question)))
+
     def standings(self, event_id: int, asked: Sequence[tuple[int, str | None]]) -> list[Standing]:
         """As `StockStore.standings`."""
         with self.breaker(event_id):
             return super().standings(event_id, asked)
+
+    async def astandings(self, event_id: int, asked: Sequence[tuple[int, str | None]]) -> list[Standing]:
+        """As `standings`."""
+
+        async def ask(client: LoopClient) -> list[Any]:
+            pipe = client.pipeline(transaction=False)
+            self._look_up(pipe, event_id, asked)
+            return await pipe.execute()
+
+        return _standings(await self._hot.ask(event_id, ask))
 
     def in_log(self, event_id: int, entry_ids: Sequence[str]) -> set[str]:
         """As `StockStore.in_log`."""

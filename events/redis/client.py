@@ -74,14 +74,14 @@ def connect(url: str, *, timeout: float) -> Client:
     It connects with the first command, not before. Raises `ValueError` where the URL cannot be read.
     """
     address = parse(url)
-    options = {"max_connections": MAX_CONNECTIONS, **_patience(timeout), **address.options}
+    options = {"max_connections": MAX_CONNECTIONS, **patience(timeout), **address.options}
     match address.kind:
         case "server":
             return Redis(connection_pool=ConnectionPool(**options, retry=_once()))
         case "sentinel":
             sentinels = _Sentinels(
                 address.nodes,
-                sentinel_kwargs={**_patience(timeout), **address.sentinel_options, "retry": _once()},
+                sentinel_kwargs={**patience(timeout), **address.sentinel_options, "retry": _once()},
                 **options,
                 retry=_once(),
             )
@@ -137,7 +137,8 @@ def _once() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
-def _patience(timeout: float) -> dict[str, Any]:
+def patience(timeout: float | None) -> dict[str, Any]:
+    """What each connection is made with that gives up after `timeout` seconds, None for never."""
     return {
         "decode_responses": True,
         "socket_timeout": timeout,

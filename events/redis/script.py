@@ -6,6 +6,7 @@ from importlib import resources
 from typing import Any
 
 from redis import exceptions
+from redis.asyncio import Redis as LoopClient
 
 from events.redis.client import Client
 
@@ -23,6 +24,8 @@ OUTAGE_TEXTS = ("MISCONF", "NOREPLICAS", "OOM", "READONLY")  # as scripts and ol
 
 def is_outage(error: BaseException) -> bool:
     """Whether an error of Redis means that claims cannot be taken there now, whoever asks and for whatever event."""
+    if isinstance(error, exceptions.MaxConnectionsError):
+        return False  # nobody was asked: this process has as many calls under way as it may
     return isinstance(error, OUTAGES) or str(error).startswith(OUTAGE_TEXTS)
 
 
@@ -49,3 +52,10 @@ class Script:
             return self._client.evalsha(self.sha, len(keys), *keys, *args)
         except exceptions.NoScriptError:
             return self._client.eval(self.text, len(keys), *keys, *args)
+
+    async def acall(self, client: LoopClient, keys: Sequence[str], args: Sequence[str | int] = ()) -> Any:
+        """The same from an event loop."""
+        try:
+            return await client.evalsha(self.sha, len(keys), *keys, *args)
+        except exceptions.NoScriptError:
+            return await client.eval(self.text, len(keys), *keys, *args)

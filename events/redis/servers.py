@@ -1,12 +1,14 @@
 """The clients of this process, one for each patience, and what stands on them."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from redis import RedisCluster
+from redis.asyncio import Redis as LoopClient
 from redis.exceptions import RedisError
 
+from events.redis import in_loop
 from events.redis.breaker import Breaker, BreakerOpen
 from events.redis.client import Client, connect
 from events.redis.script import is_outage
@@ -26,9 +28,23 @@ class Hot:
     One breaker a process; on a cluster one an event, for its nodes go one by one.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, loop_client: LoopClient | None = None, timeout: float = 0.0) -> None:
         self.client = client
+        self._loop_client = loop_client
+        self._timeout = timeout
         self._breakers: dict[int, Breaker] = {}
+
+    @property
+    def answers_in_loop(self) -> bool:
+        """Whether `ask` may be used. Otherwise `client` is asked from threads."""
+        return self._loop_client is not None
+
+    async def ask(self, event_id: int, call: Callable[[LoopClient], Awaitable[T]]) -> T:
+        """Ask from the event loop of this process, with the patience of `client` and behind the event's breaker."""
+        if self._loop_client is None:
+            raise RuntimeError("this Redis is asked from threads")
+        with self.breaker(event_id):
+            return await in_loop.within(self._timeout, call(self._loop_client))
 
     def breaker(self, event_id: int) -> Breaker:
         """The breaker that the event's calls go through. While it is open they raise `NotAsked`."""
@@ -42,7 +58,12 @@ class Hot:
 
 def hot() -> Hot:
     """For requests: it gives up after `STOCK_REDIS_TIMEOUT` seconds."""
-    return kept(Hot, lambda: Hot(connect(settings.STOCK_REDIS_URL, timeout=settings.STOCK_REDIS_TIMEOUT)))
+    return kept(Hot, _connect_hot)
+
+
+def _connect_hot() -> Hot:
+    url, timeout = settings.STOCK_REDIS_URL, settings.STOCK_REDIS_TIMEOUT
+    return Hot(connect(url, timeout=timeout), loop_client=in_loop.connect(url), timeout=timeout)
 
 
 def bulk() -> Client:

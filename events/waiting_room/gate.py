@@ -22,7 +22,9 @@ class QueueEndpoints:
         self._events = events
         self._threads = threads
         self._visits: Grouped[Visit, tuple[Reply, Visited]] = Grouped(
-            service.visits, run=threads.redis, at_most=settings.GATE_GROUP, waiting=settings.GATE_WAITING
+            threads.asking_redis(service.visits, service.avisits),
+            at_most=settings.GATE_GROUP,
+            waiting=settings.GATE_WAITING,
         )
 
     def routes(self) -> list[Route]:

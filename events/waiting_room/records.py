@@ -1,6 +1,7 @@
 """The values that the waiting room's scripts take and give."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 from events.waiting_room.codes import VisitCode
 
@@ -59,6 +60,12 @@ class Reply(NamedTuple):
     numbers: Numbers
     stock: int  # units that nobody has a pass for
     visitors: list[Visited]
+
+    @classmethod
+    def parse(cls, answer: Sequence[Any]) -> "Reply":
+        """Read what the script returned."""
+        now_ms, serving, waiting, stock, *visitors = answer
+        return cls(now_ms, Numbers(serving, waiting), stock, [Visited.parse(one) for one in visitors])
 
 
 class LogEntry(NamedTuple):

@@ -64,8 +64,16 @@ def with_room(event: KnownEvent | None) -> KnownEvent:
 
 def visits(event_id: int, asked: Sequence[Visit]) -> list[tuple[Reply, Visited]]:
     """Ask the script for many: its answers, each with the whole. One round trip. Raises `RedisError`."""
-    event = with_room(catalogue.get(event_id))
-    reply = hot_room_store().visit(event_id, rules_of(event), asked)
+    reply = hot_room_store().visit(event_id, rules_of(with_room(catalogue.get(event_id))), asked)
+    return [(reply, visited) for visited in reply.visitors]
+
+
+async def avisits(event_id: int, asked: Sequence[Visit]) -> list[tuple[Reply, Visited]]:
+    """As `visits`, from the event loop, where events are only looked for in memory."""
+    event = catalogue.at_hand(event_id)
+    if event is None:
+        raise Unavailable
+    reply = await hot_room_store().avisit(event_id, rules_of(with_room(event)), asked)
     return [(reply, visited) for visited in reply.visitors]
 
 

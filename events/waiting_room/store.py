@@ -15,7 +15,7 @@ from events.redis.client import Client
 from events.redis.script import Script
 from events.redis.servers import Hot
 from events.waiting_room import keys
-from events.waiting_room.records import LogEntry, Numbers, Reply, Visit, Visited
+from events.waiting_room.records import LogEntry, Numbers, Reply, Visit
 
 PAGE = 1000  # people of one answer
 
@@ -41,6 +41,11 @@ class RoomStore:
 
     def visit(self, event_id: int, rules: Rules, visits: Sequence[Visit]) -> Reply:
         """Answer the visitors, and move the line on. One round trip."""
+        return Reply.parse(self._visit(*self._visiting(event_id, rules, visits)))
+
+    @staticmethod
+    def _visiting(event_id: int, rules: Rules, visits: Sequence[Visit]) -> tuple[list[str], list[str | int]]:
+        """What `visit.lua` is called with."""
         arguments: list[str | int] = [
             rules.rate,
             rules.max_active,
@@ -52,9 +57,7 @@ class RoomStore:
         for visit in visits:
             arguments += visit
             left.append(keys.left(event_id, visit.user_id))
-        answer: list[Any] = self._visit(keys=[*keys.of_visit(event_id), *left], args=arguments)
-        now_ms, serving, waiting, stock, *visitors = answer
-        return Reply(now_ms, Numbers(serving, waiting), stock, [Visited.parse(one) for one in visitors])
+        return [*keys.of_visit(event_id), *left], arguments
 
     def restore(self, event_id: int, *, number: int, opened: bool, tickets: Iterable[tuple[int, int, int, int]]) -> int:
         """Put tickets back, (user, lane, number, rank) each; how many were not there. Lane -1 for one that is gone."""
@@ -105,11 +108,17 @@ class HotRoomStore(RoomStore):
     def __init__(self, hot: Hot) -> None:
         super().__init__(hot.client)
         self.breaker = hot.breaker
+        self._hot = hot
 
     def visit(self, event_id: int, rules: Rules, visits: Sequence[Visit]) -> Reply:
         """As `RoomStore.visit`."""
         with self.breaker(event_id):
             return super().visit(event_id, rules, visits)
+
+    async def avisit(self, event_id: int, rules: Rules, visits: Sequence[Visit]) -> Reply:
+        """As `visit`, for the event loop."""
+        question = self._visiting(event_id, rules, visits)
+        return Reply.parse(await self._hot.ask(event_id, lambda client: self._visit.acall(client, *question)))
 
 
 def hot_room_store() -> HotRoomStore:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -26,12 +26,11 @@ class Server:
         return [2 * one for one in questions]
 
 
-def in_threads(function: Callable[..., Any], /, *arguments: Any) -> "asyncio.Future[Any]":
-    return asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-
-
 def grouped(server: Server, **bounds: int) -> Grouped[int, int]:
-    return Grouped(server.double, run=in_threads, **{"at_most": 100, "waiting": 100, **bounds})
+    async def double(key: int, questions: Sequence[int]) -> list[int]:
+        return await asyncio.to_thread(server.double, key, questions)
+
+    return Grouped(double, **{"at_most": 100, "waiting": 100, **bounds})
 
 
 async def asked(*answers: "asyncio.Future[int]") -> list["asyncio.Future[int]"]:
@@ -128,11 +127,11 @@ def test_who_has_hung_up_is_not_asked_for() -> None:
 
 
 def test_what_cannot_even_be_started_is_told_too() -> None:
-    def refuse(*_: Any) -> "asyncio.Future[Any]":
+    def refuse(*_: Any) -> "asyncio.Future[list[int]]":
         raise Unavailable
 
     async def scenario() -> None:
-        await Grouped(Server().double, run=refuse, at_most=1, waiting=10).ask(7, 1)
+        await Grouped(refuse, at_most=1, waiting=10).ask(7, 1)
 
     with pytest.raises(Unavailable):
         asyncio.run(scenario())

@@ -1,0 +1,72 @@
+"""Redis asked from an event loop, with no thread in between: half the work of a call, and no wait for the interpreter.
+
+For a Redis that is one server. One behind Sentinels and a cluster are asked from threads: what was mended in redis-py's
+clients for those (`client`, `cluster`) would have to be mended in its asynchronous ones once more.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from redis import asyncio as aio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.connection import SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from events.redis.client import MAX_CONNECTIONS, parse, patience
+
+T = TypeVar("T")
+
+_CONNECTIONS = {
+    SSLConnection: aio.SSLConnection,
+    UnixDomainSocketConnection: aio.UnixDomainSocketConnection,
+}
+LOOKS = 3  # turns of the loop: the answer is read from the socket, and its reader woken
+
+
+def connect(url: str) -> aio.Redis | None:
+    """A client for one event loop, which sends nothing twice; None where `url` is not of one server.
+
+    It connects with the first command, and waits for ever: whoever asks it says how long (`within`).
+    """
+    address = parse(url)
+    if address.kind != "server":
+        return None
+    options = {"max_connections": MAX_CONNECTIONS, **patience(None), **address.options}
+    kind = options.pop("connection_class", None)
+    pool = aio.ConnectionPool(_CONNECTIONS.get(kind, aio.Connection), **options, retry=Retry(NoBackoff(), 0))
+    return aio.Redis.from_pool(pool)
+
+
+async def within(seconds: float, call: Awaitable[T]) -> T:
+    """What the call returns, or redis-py's `TimeoutError` if that takes longer; the call is then cancelled.
+
+    Not `asyncio.timeout`: after a turn of the loop that took longer than `seconds`, in which a thousand requests were
+    read, that gives up a call whose answer lies in the socket, and a busy gate takes a quick Redis for a dead one.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    ended = given_up = False
+
+    def give_up(looks: int) -> None:
+        nonlocal given_up
+        if ended or task is None:
+            return
+        if looks:
+            loop.call_soon(give_up, looks - 1)
+        else:
+            given_up = True
+            task.cancel()
+
+    timer = loop.call_later(seconds, give_up, LOOKS)
+    try:
+        return await call
+    except asyncio.CancelledError:
+        if task is None or not given_up:
+            raise
+        task.uncancel()
+        raise RedisTimeoutError(f"no answer within {seconds} s") from None
+    finally:
+        ended = True
+        timer.cancel()

@@ -1,24 +1,23 @@
-"""Claims without Redis: each is one transaction under the lock of the event's row, and issued at once.
+"""Claims in the database: the checks, the writing, and the few places, which all ways of the database share.
 
-This is how a sale goes on while Redis is lost, and small sales need no more. It is slow beside the script in Redis, so
-each process lets few in at a time and tells the rest to come again: a refusal stays quick, and the database alive.
+A claim here is one transaction, and issued at once. Each process lets few in at a time and tells the rest to come
+again: a refusal stays quick, and the database alive.
 """
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import NamedTuple
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.db import Error as DatabaseError
-from django.db import IntegrityError, connection, transaction
-from django.db.models import Max, QuerySet
+from django.db import connection
+from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
 
 from coupons import rows
-from coupons.errors import AlreadyClaimed, NotAdmitted, UnknownUser
-from coupons.issuing import count_issued
+from coupons.errors import AlreadyClaimed, NotAdmitted
 from coupons.loading import highest_sequence
 from coupons.models import Coupon
 from coupons.selectors import ClaimView, issued
@@ -33,10 +32,25 @@ LOCK_TIMEOUT = 300
 _slots = threading.BoundedSemaphore(settings.DATABASE_CLAIMS)
 
 
+class Overtaken(Exception):  # noqa: N818 - caught where it is tried again
+    """Somebody else was quicker: what was looked at is not so any more. Look again."""
+
+
+class Sale(NamedTuple):
+    """What a look found: the sale as it stood, the user's coupons of it, and the moment by the database's clock."""
+
+    event: Event
+    held: list[Coupon]
+    now: datetime
+
+
 @contextmanager
-def slot() -> Iterator[None]:
-    """One of the few places of this process to claim in the database; `Unavailable` at once where all are taken."""
-    if not _slots.acquire(blocking=False):
+def slot(*, patience: float = 0) -> Iterator[None]:
+    """One of the few places of this process to claim in the database; `Unavailable` where all stay taken.
+
+    `patience` is how many seconds one is waited for.
+    """
+    if not _slots.acquire(timeout=patience):
         raise Unavailable
     try:
         yield
@@ -44,30 +58,6 @@ def slot() -> Iterator[None]:
         raise Unavailable from error
     finally:
         _slots.release()
-
-
-def claim(*, event_id: int, user_id: int, request: str) -> tuple[ClaimView, bool]:
-    """Issue a coupon to the user: the claim, and whether it is new (False: the same request had it before).
-
-    `request` is the digest of the Idempotency-Key, "" for none. The caller holds a `slot`. Raises the `Refusal` that
-    says why not, `Unavailable` where the event has gone back to Redis or its row is locked for too long.
-    """
-    # Most come too late: they are told so without the lock.
-    earlier = _look(Event.objects.all(), event_id, user_id, request)
-    if isinstance(earlier, ClaimView):
-        return earlier, False
-    try:
-        with transaction.atomic():
-            wait_briefly()
-            found = _look(Event.objects.select_for_update(no_key=True), event_id, user_id, request)
-            if isinstance(found, ClaimView):
-                return found, False
-            event, held, now = found
-            return issued(_issue(event, user_id, request, held, now)), True
-    except IntegrityError:
-        if not get_user_model().objects.filter(pk=user_id).exists():
-            raise UnknownUser from None
-        raise
 
 
 def first_answer(*, event_id: int, user_id: int, request: str) -> ClaimView | None:
@@ -84,14 +74,17 @@ def wait_briefly() -> None:
         cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
 
 
-def _look(
-    events: QuerySet[Event], event_id: int, user_id: int, request: str
-) -> ClaimView | tuple[Event, list[Coupon], datetime]:
+def look(events: QuerySet[Event], event_id: int, user_id: int, request: str) -> ClaimView | Sale:
     """The checks of `reserve.lua`, in its order: the first answer again, or what is needed to issue; or a refusal."""
     event = events.annotate(now=Now()).get(pk=event_id)
     now: datetime = event.now
     if event.stock_mode != Event.StockMode.DATABASE:
         raise Unavailable  # Redis is back, and this process has not heard of it: it will within a second
+    return check(event, now, user_id, request)
+
+
+def check(event: Event, now: datetime, user_id: int, request: str) -> ClaimView | Sale:
+    """`look`, for an event that was read already, wherever it sells from."""
     held = list(Coupon.objects.filter(event=event, user_id=user_id).select_related("event").order_by("id"))
     if request:
         for coupon in held:
@@ -108,21 +101,37 @@ def _look(
     if event.issued >= event.quantity:
         raise SoldOut
     if event.waiting_room and not past_redis.is_admitted(event, user_id, now):
-        raise NotAdmitted(event_id=event_id)
-    return event, held, now
+        raise NotAdmitted(event_id=event.id)
+    return Sale(event, held, now)
 
 
-def _issue(event: Event, user_id: int, request: str, held: list[Coupon], now: datetime) -> Coupon:
-    """Write the coupon; the event's row is locked, so its number is the next and the last unit is the last."""
+def as_it_stood(event: Event) -> QuerySet[Event]:
+    """The event, as long as it sells as it did at the look and has a unit left: what a guarded update is put to."""
+    return Event.objects.filter(
+        pk=event.pk,
+        status=Event.Status.PUBLISHED,
+        stock_mode=event.stock_mode,
+        epoch=event.epoch,
+        issued__lt=F("quantity"),
+    )
+
+
+def next_number(event: Event) -> int:
+    """The number that follows the last one; the caller has the lock of the event's row."""
+    in_epoch = Coupon.objects.filter(event=event, epoch=event.epoch).aggregate(last=Max("sequence"))["last"]
+    return (in_epoch or highest_sequence(event.id)) + 1
+
+
+def write(sale: Sale, user_id: int, request: str, number: int) -> ClaimView:
+    """Write the coupon of a unit that is taken; `Overtaken` where another request of the user was quicker."""
+    event = sale.event
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # a user who is gone must show himself here
-    in_epoch = Coupon.objects.filter(event=event, epoch=event.epoch).aggregate(last=Max("sequence"))["last"]
-    sequence = (in_epoch or highest_sequence(event.id)) + 1
-    taken = {coupon.ordinal for coupon in held}
-    ordinal = next(number for number in range(1, len(taken) + 2) if number not in taken)
-    entry = LogEntry(event.epoch, sequence, user_id, ordinal, milliseconds(now), request)
-    written = rows.issue(event.id, [entry], now)
-    count_issued(event.id, len(written))
+    taken = {coupon.ordinal for coupon in sale.held}
+    ordinal = next(one for one in range(1, len(taken) + 2) if one not in taken)
+    entry = LogEntry(event.epoch, number, user_id, ordinal, milliseconds(sale.now), request)
+    if not rows.issue(event.id, [entry], sale.now):
+        raise Overtaken
     if event.waiting_room:
         past_redis.forget(event.id, user_id)
-    return Coupon.objects.select_related("event").get(event=event, epoch=entry.epoch, sequence=entry.sequence)
+    return issued(Coupon.objects.select_related("event").get(event=event, epoch=entry.epoch, sequence=number))

@@ -10,10 +10,10 @@ from redis.exceptions import RedisError
 from coupons import answers, selectors, services
 from coupons.api.requests import idempotency_key
 from coupons.models import ClaimId
-from coupons.services import Claimed
 from coupons.stock.records import Reply, Reservation, Standing
+from coupons.strategies import ClaimResult, lua_async
 from events.answers import Answer
-from events.catalogue import KnownEvent, catalogue
+from events.catalogue import catalogue
 from events.errors import Refusal, Unavailable
 from events.gate import Call, Events, Route, Threads
 from events.grouping import Grouped
@@ -27,7 +27,7 @@ class CouponEndpoints:
         self._threads = threads
         bounds = {"at_most": settings.GATE_GROUP, "waiting": settings.GATE_WAITING}
         self._reservations: Grouped[tuple[int, str], tuple[Reply, Reservation]] = Grouped(
-            threads.asking_redis(services.reserve, services.areserve), **bounds
+            threads.asking_redis(lua_async.reserve, lua_async.areserve), **bounds
         )
         self._standings: Grouped[tuple[int, ClaimId], Standing | None] = Grouped(
             threads.asking_redis(selectors.standings, selectors.astandings), **bounds
@@ -39,34 +39,31 @@ class CouponEndpoints:
 
     async def claim(self, call: Call) -> Answer:
         """Take one of the event's coupons."""
+        claimed: ClaimResult
         try:
             request = services.digest(idempotency_key(call.header("idempotency-key")))
             event = catalogue.at_hand(call.event_id) or await self._events.known(call.event_id)
-            if services.sells_from_redis(event):
+            if services.is_claimed_in_groups(event):
                 try:
                     reply, reservation = await self._reservations.ask(event.id, (call.user_id, request))
-                    claimed = services.answer(event, reply, reservation)
+                    claimed = lua_async.answer(event, reply, reservation)
                 except RedisError as error:
                     if not services.redis_is_lost(event, error):
                         raise Unavailable from error
-                    claimed = await self._past_redis(event, call.user_id, request)
+                    claimed = await self._threads.database(services.claim_without_redis, event, call.user_id, request)
             else:
-                claimed = await self._past_redis(event, call.user_id, request)
+                claimed = await self._threads.database(services.claim_by_strategy, event, call.user_id, request)
         except Refusal as refusal:
             services.count(refusal.code)
             raise
         services.count(claimed.result)
         return answers.claimed(claimed.claim)
 
-    async def _past_redis(self, event: KnownEvent, user_id: int, request: str) -> Claimed:
-        claimed: Claimed = await self._threads.database(services.claim_past_redis, event, user_id, request)
-        return claimed
-
     async def claim_of(self, call: Call) -> Answer:
         """What became of a claim."""
         await self._events.known(call.event_id)
         event, name = selectors.named(call.event_id, call.argument)
-        standing = await self._standings.ask(event.id, (call.user_id, name))
+        standing = await self._standings.ask(event.id, (call.user_id, name)) if event.logs_claims else None
         view = selectors.told_by_redis(event, call.user_id, name, standing)
         if view is None:
             view = await self._threads.database(selectors.told_by_database, event, call.user_id, name, standing)

@@ -1,4 +1,4 @@
-"""The stock as `events` asks for it (`events.stock.StockKeeper`), on Redis."""
+"""The stock as `events` asks for it (`events.stock.StockKeeper`), in Redis or in the database."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from django.utils.translation import gettext
 from redis.exceptions import RedisError
 
-from coupons import loading, modes
+from coupons import loading, modes, units
 from coupons.locks import take_drain_lock
 from coupons.stock.codes import AdjustCode
 from coupons.stock.store import bulk_store, hot_store
@@ -23,7 +23,12 @@ class RedisStockKeeper:
         take_drain_lock(event_id)
 
     def load(self, event: Event) -> None:
-        """Build the stock in a new epoch."""
+        """Build the stock in a new epoch, in Redis unless the strategy is one of the database."""
+        if not event.needs_redis:
+            loading.open_in_database(event)
+            if event.strategy == Event.Strategy.SKIP_LOCKED:
+                units.fill(event.pk, first=1, last=event.quantity)
+            return
         with _redis():
             loading.load(event, bulk_store())
 
@@ -33,6 +38,8 @@ class RedisStockKeeper:
 
     def resize(self, event: Event, *, delta: int) -> None:
         """Add or take units."""
+        if event.strategy == Event.Strategy.SKIP_LOCKED:
+            units.resize(event, delta=delta)
         self._adjust(event, delta=delta)
 
     def sell_from(self, event_id: int, mode: str) -> Event:

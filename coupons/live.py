@@ -52,7 +52,7 @@ class ClaimPart:
 
     async def now(self, event: KnownEvent, user_id: int) -> Sequence[bytes]:
         """All that the user has here, the newest last."""
-        if event.sells_from_database:
+        if event.sells_from_database or not event.logs_claims:
             views = await self._threads.database(_claims_of, event.id, user_id)
             return [_frame(dumps(claim_as_json(view))) for view in views]
         standing = await self._standings.ask(event.id, (user_id, None))

@@ -68,6 +68,13 @@ def load(event: Event, store: StockStore) -> Loaded:
     return Loaded(stock, lost)
 
 
+def open_in_database(event: Event) -> None:
+    """Let a sale whose strategy is one of the database sell there, and for good: Redis never hears of it."""
+    event.stock_mode = Event.StockMode.DATABASE
+    event.epoch += 1
+    event.save(update_fields=["epoch", "status", "stock_mode", "updated_at"])
+
+
 def highest_sequence(event_id: int) -> int:
     """The highest sequence number that the database knows of the event, 0 for none."""
     numbers = [

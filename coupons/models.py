@@ -94,6 +94,19 @@ class Coupon(models.Model):
         )
 
 
+class Unit(models.Model):
+    """A unit that nobody has claimed, of a sale whose strategy takes them as rows (`coupons.units`)."""
+
+    event = models.ForeignKey(Event, on_delete=models.CASCADE, related_name="units", db_index=False)
+    number = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="unit_once_a_number", fields=["event", "number"])]
+
+    def __str__(self) -> str:
+        return f"{self.number} of event {self.event_id}"
+
+
 class FailedClaim(models.Model):
     """An accepted claim that was not issued at the first try: still tried, given up, or mended by an operator.
 

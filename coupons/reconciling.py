@@ -21,7 +21,7 @@ from coupons.models import Reconciliation
 from coupons.stock.codes import AdjustCode
 from coupons.stock.records import Snapshot
 from coupons.stock.store import StockStore
-from events.models import Event
+from events.models import DATABASE_WAYS, Event
 
 log = structlog.get_logger(__name__)
 
@@ -185,4 +185,5 @@ def _is_live(event: Event) -> bool:
 
 def _recent() -> Iterator[Event]:
     since = timezone.now() - FORGET_AFTER
-    yield from Event.objects.public().filter(epoch__gte=1, closes_at__gt=since).order_by("id")
+    events = Event.objects.public().exclude(strategy__in=DATABASE_WAYS)
+    yield from events.filter(epoch__gte=1, closes_at__gt=since).order_by("id")

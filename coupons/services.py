@@ -1,12 +1,10 @@
 """What users and operators do with claims: make one; retry or abandon one that failed."""
 
 import base64
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Literal, NamedTuple
 
 import structlog
 from django.db import transaction
@@ -14,26 +12,20 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from redis.exceptions import RedisError
 
-from coupons import direct, metrics, modes, rows
-from coupons.errors import AlreadyClaimed, NotAdmitted
+from coupons import direct, metrics, modes, rows, strategies
 from coupons.issuing import count_issued
 from coupons.locks import locked_event
-from coupons.models import ClaimId, FailedClaim
-from coupons.nudging import nudger
-from coupons.selectors import ClaimView, pending
-from coupons.stock.codes import AdjustCode, ReserveCode
-from coupons.stock.records import Reply, Reservation, instant
+from coupons.models import FailedClaim
+from coupons.selectors import pending
+from coupons.stock.codes import AdjustCode
 from coupons.stock.store import bulk_store, hot_store
+from coupons.strategies import ClaimResult
 from events.catalogue import KnownEvent, catalogue
 from events.errors import (
     Closed,
     EventNotFound,
     InvalidChange,
-    NotOpen,
-    Paused,
-    RateLimited,
     Refusal,
-    SoldOut,
     Unavailable,
 )
 from events.models import Event
@@ -41,42 +33,20 @@ from events.redis.servers import NotAsked
 
 log = structlog.get_logger(__name__)
 
-Result = Literal["accepted", "repeated"]
 
-
-class Claimed(NamedTuple):
-    """The answer to an accepted claim."""
-
-    claim: ClaimView
-    result: Result
-
-
-def claim(*, event_id: int, user_id: int, idempotency_key: str = "") -> Claimed:
-    """Take a unit of the event for the user: no query, one round trip to Redis; one transaction while Redis is lost.
+def claim(*, event_id: int, user_id: int, idempotency_key: str = "") -> ClaimResult:
+    """Take a unit of the event for the user, in the way of the event (`coupons.strategies`).
 
     The same `idempotency_key` gets the first answer again. Raises the `Refusal` that says why not. The gate takes the
     same steps, and reserves for many at once (`coupons.gate`).
     """
     try:
-        claimed = _claim(event_id, user_id, digest(idempotency_key))
+        claimed = claim_by_strategy(known_event(event_id), user_id, digest(idempotency_key))
     except Refusal as refusal:
         count(refusal.code)
         raise
     count(claimed.result)
     return claimed
-
-
-def _claim(event_id: int, user_id: int, request: str) -> Claimed:
-    event = known_event(event_id)
-    if not sells_from_redis(event):
-        return claim_past_redis(event, user_id, request)
-    try:
-        reply, reservation = reserve(event_id, [(user_id, request)])[0]
-    except RedisError as error:
-        if not redis_is_lost(event, error):
-            raise Unavailable from error
-        return claim_past_redis(event, user_id, request)
-    return answer(event, reply, reservation)
 
 
 def known_event(event_id: int) -> KnownEvent:
@@ -87,37 +57,25 @@ def known_event(event_id: int) -> KnownEvent:
     return event
 
 
-def sells_from_redis(event: KnownEvent) -> bool:
-    """Whether a claim is decided by the script in Redis, and by it alone."""
-    return not event.sells_from_database and not event.is_over(datetime.now(UTC))
+def is_claimed_in_groups(event: KnownEvent) -> bool:
+    """Whether a claim is decided by the script in Redis, and by it alone: then many can be asked for in one call."""
+    by_script = event.strategy == Event.Strategy.LUA_ASYNC
+    return by_script and not event.sells_from_database and not event.is_over(datetime.now(UTC))
 
 
-def reserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Reply, Reservation]]:
-    """Ask the script for a unit for each of `claims`, users and request digests: its answers, each with the whole.
+def claim_by_strategy(event: KnownEvent, user_id: int, request: str) -> ClaimResult:
+    """Claim in the way of the event; after the end of the sale the first answer. It may wait for the database.
 
-    One round trip. Raises `RedisError` where Redis does not answer; what it did then, its next answer tells.
+    Raises the `Refusal` that says why not.
     """
-    started = time.perf_counter()
-    reply = hot_store().reserve(event_id, epoch=known_event(event_id).epoch, claims=claims)
-    return _reserved(event_id, reply, since=started)
-
-
-async def areserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Reply, Reservation]]:
-    """As `reserve`, from the event loop, where events are only looked for in memory."""
-    started = time.perf_counter()
-    event = catalogue.at_hand(event_id)
-    if event is None:
-        raise Unavailable
-    reply = await hot_store().areserve(event_id, epoch=event.epoch, claims=claims)
-    return _reserved(event_id, reply, since=started)
-
-
-def _reserved(event_id: int, reply: Reply, *, since: float) -> list[tuple[Reply, Reservation]]:
-    metrics.SCRIPT_SECONDS.observe(time.perf_counter() - since)
-    metrics.GROUP_CLAIMS.observe(len(reply.reservations))
-    if reply.nudge:
-        nudger.nudge(event_id)
-    return [(reply, reservation) for reservation in reply.reservations]
+    if event.is_over(timezone.now()):
+        return _first_answer(event, user_id, request)
+    try:
+        return strategies.of(event).claim(event, user_id, request)
+    except RedisError as error:
+        if not redis_is_lost(event, error):
+            raise Unavailable from error
+    return claim_without_redis(event, user_id, request)
 
 
 def redis_is_lost(event: KnownEvent, error: RedisError) -> bool:
@@ -135,71 +93,28 @@ def redis_is_lost(event: KnownEvent, error: RedisError) -> bool:
     return False
 
 
-def claim_past_redis(event: KnownEvent, user_id: int, request: str) -> Claimed:
-    """Claim in the database, and move the event there first if it is still on Redis. After the end: the first answer.
-
-    It may wait for the database. Raises the `Refusal` that says why not.
-    """
-    if event.is_over(timezone.now()):
-        return _first_answer(event, user_id, request)
+def claim_without_redis(event: KnownEvent, user_id: int, request: str) -> ClaimResult:
+    """Move a sale that has lost Redis to the database, and claim there. Raises the `Refusal` that says why not."""
     with direct.slot():
-        if not event.sells_from_database:
-            modes.fall_back(event.id, epoch=event.epoch)
-        claim, new = direct.claim(event_id=event.id, user_id=user_id, request=request)
-    if new:
-        metrics.ISSUED.inc()
-    return Claimed(claim, "accepted" if new else "repeated")
+        modes.fall_back(event.id, epoch=event.epoch)
+    return strategies.WITHOUT_REDIS.claim(event, user_id, request)
 
 
-def _first_answer(event: KnownEvent, user_id: int, request: str) -> Claimed:
+def _first_answer(event: KnownEvent, user_id: int, request: str) -> ClaimResult:
     """The claim that this request made before the sale ended, or `Closed`. It only reads, and so claims nothing."""
-    if request:
-        if event.sells_from_database:
-            issued = direct.first_answer(event_id=event.id, user_id=user_id, request=request)
-            if issued:
-                return Claimed(issued, "repeated")
+    if request and (event.sells_from_database or strategies.of(event).at_once):
+        issued = direct.first_answer(event_id=event.id, user_id=user_id, request=request)
+        if issued:
+            return ClaimResult(issued, "repeated")
+    if request and event.logs_claims:
         try:
             held, _, _ = hot_store().held_by(event.id, user_id)
         except RedisError as error:
             raise Unavailable from error
         for one in held:
             if one.request == request:
-                return Claimed(pending(event.id, one), "repeated")
+                return ClaimResult(pending(event.id, one), "repeated")
     raise Closed(opens_at=event.opens_at)
-
-
-def answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> Claimed:
-    """What the script's answer means to the user; raises the `Refusal` where it is one."""
-    match reservation.code:
-        case ReserveCode.ACCEPTED:
-            return Claimed(_view(event.id, reservation, drained=0), "accepted")
-        case ReserveCode.REPEATED:
-            return Claimed(_view(event.id, reservation, drained=0), "repeated")
-        case ReserveCode.ALREADY_CLAIMED:
-            raise AlreadyClaimed(_view(event.id, reservation, drained=reply.drained))
-        case ReserveCode.SOLD_OUT:
-            raise SoldOut
-        case ReserveCode.NOT_OPEN:
-            raise NotOpen(opens_at=instant(reservation.opens_ms))
-        case ReserveCode.CLOSED:
-            raise Closed(opens_at=event.opens_at)
-        case ReserveCode.PAUSED:
-            raise Paused(opens_at=event.opens_at)
-        case ReserveCode.RATE_LIMITED:
-            raise RateLimited(retry_after=reservation.retry_ms / 1000)
-        case ReserveCode.NOT_ADMITTED:
-            raise NotAdmitted(event_id=event.id)
-        case ReserveCode.NOT_LOADED | ReserveCode.WRONG_EPOCH | ReserveCode.OTHER_RUN:
-            # A load is due or under way, or this process has not heard of it: it will within a second.
-            raise Unavailable
-
-
-def _view(event_id: int, reservation: Reservation, *, drained: int) -> ClaimView:
-    return ClaimView(
-        ClaimId(event_id, reservation.epoch, reservation.sequence),
-        "issued" if reservation.sequence <= drained else "pending",
-        instant(reservation.claimed_ms),
-    )
 
 
 def digest(idempotency_key: str) -> str:

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from events import stock
 from events.errors import Unavailable
-from events.models import Event, Phase, phase_at
+from events.models import DATABASE_WAYS, LOG_WAYS, SCRIPT_WAYS, Event, Phase, phase_at
 from events.waiting_room.records import Numbers
 from events.waiting_room.store import hot_room_store
 
@@ -37,6 +37,7 @@ FIELDS = (
     "quantity",
     "issued",
     "stock_mode",
+    "strategy",
     "redis_lost_after",
     "waiting_room",
     "entry_order",
@@ -62,6 +63,7 @@ class KnownEvent:
     quantity: int
     issued: int = 0
     stock_mode: str = Event.StockMode.REDIS
+    strategy: str = Event.Strategy.LUA_ASYNC
     redis_lost_after: int = 10  # seconds
     waiting_room: bool = False
     entry_order: str = Event.EntryOrder.FIFO
@@ -78,6 +80,21 @@ class KnownEvent:
     def sells_from_database(self) -> bool:
         """Whether claims go past Redis."""
         return self.stock_mode == Event.StockMode.DATABASE
+
+    @property
+    def needs_redis(self) -> bool:
+        """Whether claims meet Redis at all, as long as it is not lost."""
+        return self.strategy not in DATABASE_WAYS
+
+    @property
+    def logs_claims(self) -> bool:
+        """Whether claims may wait in Redis until they are issued."""
+        return self.strategy in LOG_WAYS
+
+    @property
+    def counts_in_redis(self) -> bool:
+        """Whether Redis says how many units are left, and the database only what is issued of them."""
+        return self.strategy in SCRIPT_WAYS and not self.sells_from_database
 
     def is_over(self, now: datetime) -> bool:
         """Whether nobody can claim any more, now or ever."""
@@ -212,13 +229,13 @@ class Catalogue:
     def _with_stock(self, events: dict[int, KnownEvent]) -> dict[int, KnownEvent]:
         live = [event.id for event in events.values() if event.status != Event.Status.CLOSED]
         try:
-            levels = stock.keeper().levels(live)
+            levels = stock.keeper().levels([event_id for event_id in live if events[event_id].counts_in_redis])
         except Unavailable:
             levels = {}
         rooms = self._numbers([event_id for event_id in live if events[event_id].waiting_room])
         for event_id in live:
             event, known, level = events[event_id], self._events.get(event_id), levels.get(event_id)
-            if event.sells_from_database:
+            if not event.counts_in_redis:
                 remaining: int | None = event.quantity - event.issued
             elif level is not None and level.epoch:
                 remaining = level.stock

@@ -35,6 +35,14 @@ def phase_at(*, status: str, opens_at: datetime, closes_at: datetime, now: datet
     return Phase.SOLD_OUT if remaining == 0 else Phase.OPEN
 
 
+# Kinds of `Event.Strategy`.
+DATABASE_WAYS = frozenset({"optimistic", "row_lock", "conditional_update", "skip_locked"})  # these never meet Redis
+SCRIPT_WAYS = frozenset({"lua_sync", "lua_async"})  # the stock is in Redis, and one script takes from it
+HOLDER_WAYS = frozenset({"redis_set", "redis_counter"})  # Redis has who holds a unit, as a set
+LOG_WAYS = SCRIPT_WAYS | {"list_queue"}  # claims may wait in Redis until they are issued
+ALL_WAYS = DATABASE_WAYS | LOG_WAYS | HOLDER_WAYS | {"distributed_lock"}
+
+
 class EventQuerySet(models.QuerySet["Event"]):
     """Selections of events."""
 
@@ -69,6 +77,20 @@ class Event(models.Model):
 
         FIFO = "fifo", _("first come, first served")
         SHUFFLE = "shuffle", _("shuffle at the opening")
+
+    class Strategy(models.TextChoices):
+        """The ways to hand out units, the simplest first. `coupons.strategies` has one class of each name."""
+
+        OPTIMISTIC = "optimistic", _("database: compare and set")
+        ROW_LOCK = "row_lock", _("database: row lock")
+        CONDITIONAL_UPDATE = "conditional_update", _("database: guarded update")
+        SKIP_LOCKED = "skip_locked", _("database: a row for each unit")
+        REDIS_SET = "redis_set", _("Redis: a set of users")
+        REDIS_COUNTER = "redis_counter", _("Redis: a counter")
+        DISTRIBUTED_LOCK = "distributed_lock", _("Redis: a lock")
+        LIST_QUEUE = "list_queue", _("Redis: a queue, decided by a worker")
+        LUA_SYNC = "lua_sync", _("Redis: a script, issued before the answer")
+        LUA_ASYNC = "lua_async", _("Redis: a script, issued a moment later")
 
     title = models.CharField(_("title"), max_length=200)
     slug = models.SlugField(_("address"), max_length=80, unique=True)
@@ -116,6 +138,20 @@ class Event(models.Model):
         editable=False,
         help_text=_("Sells from."),
     )
+    strategy = models.CharField(
+        _("strategy"),
+        max_length=20,
+        choices=Strategy.choices,
+        default=Strategy.LUA_ASYNC,
+        help_text=_(
+            "How units are handed out; fixed once published. For up to 100 people any will do, and those of the "
+            "database need no Redis. Up to 1,000: the guarded update. Up to 10,000: the script, issued before the "
+            "answer. Beyond: the script, issued a moment later."
+        ),
+    )
+    # Of the strategies that compare and set: it rises with each change. Of those that lock: the last holder's token.
+    version = models.PositiveBigIntegerField(_("version"), default=0, editable=False)
+    fence = models.PositiveBigIntegerField(_("fence"), default=0, editable=False)
     waiting_room = models.BooleanField(
         _("waiting room"),
         default=False,
@@ -179,6 +215,17 @@ class Event(models.Model):
             models.CheckConstraint(
                 name="event_fell_back_to_database", condition=Q(fell_back_at__isnull=True) | Q(stock_mode="database")
             ),
+            models.CheckConstraint(name="event_strategy_known", condition=Q(strategy__in=sorted(ALL_WAYS))),
+            models.CheckConstraint(
+                name="event_database_way_sells_there",
+                condition=~Q(strategy__in=sorted(DATABASE_WAYS)) | Q(stock_mode="database") | Q(status="draft"),
+            ),
+            models.CheckConstraint(
+                name="event_room_needs_script", condition=Q(waiting_room=False) | Q(strategy__in=sorted(SCRIPT_WAYS))
+            ),
+            models.CheckConstraint(
+                name="event_holders_hold_one", condition=Q(per_user_limit=1) | ~Q(strategy__in=sorted(HOLDER_WAYS))
+            ),
             models.CheckConstraint(
                 name="event_live_has_epoch", condition=Q(epoch__gte=1) | Q(status__in=["draft", "closed"])
             ),
@@ -196,6 +243,20 @@ class Event(models.Model):
         if quantity is not None and quantity < max(1, self.issued):
             told = gettext("At least %(number)s: so many are issued already.")
             raise ValidationError({"quantity": told % {"number": max(1, self.issued)}})
+        if self.waiting_room and self.strategy not in SCRIPT_WAYS:
+            raise ValidationError({"strategy": gettext("A waiting room needs one of the scripts in Redis.")})
+        if (self.per_user_limit or 1) > 1 and self.strategy in HOLDER_WAYS:
+            raise ValidationError({"per_user_limit": gettext("This strategy gives each user one coupon only.")})
+
+    @property
+    def needs_redis(self) -> bool:
+        """Whether claims meet Redis at all, as long as it is not lost."""
+        return self.strategy not in DATABASE_WAYS
+
+    @property
+    def logs_claims(self) -> bool:
+        """Whether claims may wait in Redis until they are issued."""
+        return self.strategy in LOG_WAYS
 
     def phase(self, *, now: datetime, remaining: int | None) -> Phase:
         """The phase at `now`, given the stock left (None: unknown)."""

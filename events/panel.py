@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from events import services, stock
 from events.errors import Unavailable
-from events.models import Event
+from events.models import SCRIPT_WAYS, Event
 from events.stock import Level
 from events.waiting_room.records import Numbers
 from events.waiting_room.store import hot_room_store
@@ -28,7 +28,7 @@ class Operation:
     run: Callable[..., Event]
     done: str
     after: tuple[Event.Status, ...]  # where it is offered
-    mode: str = ""  # where it is offered, too; "": in both
+    mode: str = ""  # where it is offered, too; "": in both, and whatever the strategy
     confirm: str = ""  # asked for twice, with these words
 
     @property
@@ -38,7 +38,7 @@ class Operation:
 
     def suits(self, event: Event) -> bool:
         """Whether it is offered for the event as it stands."""
-        return event.status in self.after and self.mode in ("", event.stock_mode)
+        return event.status in self.after and (not self.mode or (event.needs_redis and self.mode == event.stock_mode))
 
 
 LIVE = (Status.PUBLISHED, Status.PAUSED)
@@ -157,14 +157,14 @@ def phase_of(event: Event, level: Level | None) -> str:
 
 def left_of(event: Event, level: Level | None) -> int | None:
     """Units left to claim, by whichever the sale sells from; None where that does not say."""
-    if event.stock_mode == Mode.DATABASE:
+    if event.stock_mode == Mode.DATABASE or event.strategy not in SCRIPT_WAYS:
         return event.quantity - event.issued
     return level.stock if level is not None and level.epoch else None
 
 
 def panel_of(event: Event) -> Panel:
     """What the page of a sale tells, now: two round trips at most."""
-    levels = levels_of([event.id])
+    levels = levels_of([event.id]) if event.needs_redis else {}
     room = _room(event.pk) if event.waiting_room and event.status != Status.DRAFT else None
     return Panel(event, None if levels is None else levels.get(event.id), room)
 

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_noop
 
 from events import stock
 from events.errors import EventNotFound, InvalidChange
-from events.models import Event
+from events.models import HOLDER_WAYS, Event
 
 Status = Event.Status
 LIVE = (Status.PUBLISHED, Status.PAUSED)
@@ -56,6 +56,14 @@ def close(*, event_id: int) -> Event:
         return _apply(event, Status.CLOSED)
 
 
+def choose_strategy(*, event_id: int, strategy: str) -> Event:
+    """Have a draft hand out its units in another way. Once it is published the way is fixed."""
+    with _changing(event_id) as event:
+        _require(event, Status.DRAFT, otherwise=gettext_noop("The sale is %(status)s: its strategy is fixed."))
+        event.strategy = strategy
+        return event
+
+
 def sell_from(*, event_id: int, mode: str) -> Event:
     """Have a live sale sell from Redis, or from the database: by hand, and until it is changed by hand.
 
@@ -68,6 +76,8 @@ def sell_from(*, event_id: int, mode: str) -> Event:
         raise InvalidChange(
             _("The sale is %(status)s: it sells nothing.") % {"status": event.get_status_display().lower()}
         )
+    if not event.needs_redis:
+        raise InvalidChange(_("The strategy of this sale is one of the database: it sells from nowhere else."))
     return stock.keeper().sell_from(event_id, mode)
 
 
@@ -96,6 +106,8 @@ def change(
         if quantity < max(1, event.issued):
             told = _("The quantity cannot fall below %(number)s: so many are issued already.")
             raise InvalidChange(told % {"number": max(1, event.issued)})
+        if per_user_limit > 1 and event.strategy in HOLDER_WAYS:
+            raise InvalidChange(_("This strategy gives each user one coupon only."))
         if event.status != Status.DRAFT:
             if delta:
                 stock.keeper().resize(event, delta=delta)
@@ -111,6 +123,7 @@ def _changing(event_id: int) -> Iterator[Event]:
         if event is None:
             raise EventNotFound
         yield event
+        event.version += 1  # whoever compares and sets has looked at another sale
         event.save()
 
 

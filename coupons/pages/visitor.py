@@ -81,6 +81,11 @@ def hindrance(event: Event, user_id: int) -> Refusal | None:
 
 
 def _claims_at_hand(event: Event, user_id: int) -> list[ClaimView]:
-    """The user's claims that Redis knows, oldest first. None while it is away: who claims again is told of them."""
+    """The user's claims that Redis knows, oldest first. None while it is away: who claims again is told of them.
+
+    Of a sale whose claims never wait there, those of the database.
+    """
+    if not event.logs_claims:
+        return selectors.claims_of(event_id=event.pk, user_id=user_id)[::-1]
     (standing,) = selectors.standings(event.pk, [(user_id, None)])
     return [selectors.pending(event.pk, one) for one in standing.held] if standing is not None else []

@@ -58,8 +58,8 @@ def points() -> dict[str, tuple[Any, str, When]]:
         "before the drain of a sale that comes back": (modes, "issue_claims", BEFORE),
         "after the drain of a sale that comes back": (modes, "issue_claims", AFTER),
         "before the row of the event": (direct, "wait_briefly", AFTER),
-        "with the row of the event": (direct, "_issue", BEFORE),
-        "after the direct issue": (direct, "_issue", AFTER),
+        "with the row of the event": (direct, "write", BEFORE),
+        "after the direct issue": (direct, "write", AFTER),
     }
 
 

@@ -13,11 +13,12 @@ import pytest
 from django.db import OperationalError, connection
 
 from config.postgresql.connection import breaker, patience
-from coupons import direct, modes, services
+from coupons import modes, services
 from coupons.issuing import issue_claims
 from coupons.models import Coupon, FailedClaim
 from coupons.reconciling import reconcile
 from coupons.stock.store import StockStore
+from coupons.strategies import WITHOUT_REDIS
 from events.catalogue import catalogue
 from events.errors import Unavailable
 from events.models import Event
@@ -201,11 +202,12 @@ def test_a_claim_in_the_database(sale: Sale, store: StockStore, point: str) -> N
     event, users = sale(quantity=3), make_users(3)
     modes.fall_back(event.id, epoch=1)
     store.unload(event.id)
-    with suppress(Unavailable), terminated_at(point), direct.slot():
-        direct.claim(event_id=event.id, user_id=users[0], request="digest")
+    known = services.known_event(event.id)
+    with suppress(Unavailable), terminated_at(point):
+        WITHOUT_REDIS.claim(known, users[0], "digest")
     assert Coupon.objects.count() == (point == "after commit")
     for user in users:
-        direct.claim(event_id=event.id, user_id=user, request="digest")
+        WITHOUT_REDIS.claim(known, user, "digest")
     assert_sold_out_exactly(store, event)
 
 

@@ -1,0 +1,30 @@
+"""Every known way to hand out N coupons: one module each, one class, one contract (`base.Strategy`)."""
+
+from coupons.strategies.base import ClaimResult, Result, Strategy
+from coupons.strategies.conditional_update import ConditionalUpdate
+from coupons.strategies.lua_async import LuaAsync
+from coupons.strategies.optimistic import Optimistic
+from coupons.strategies.row_lock import RowLock
+from coupons.strategies.skip_locked import SkipLocked
+from events.catalogue import KnownEvent
+
+__all__ = ["STRATEGIES", "WITHOUT_REDIS", "ClaimResult", "Result", "Strategy", "of"]
+
+STRATEGIES: dict[str, Strategy] = {
+    one.name: one
+    for one in (
+        Optimistic(),
+        RowLock(),
+        ConditionalUpdate(),
+        SkipLocked(),
+        LuaAsync(),
+    )
+}
+# Of a sale that has lost its Redis. It waits for no place: in the rush that lost it, threads are worth more.
+WITHOUT_REDIS = RowLock(patience=0)
+
+
+def of(event: KnownEvent) -> Strategy:
+    """The way that the event's claims go now: its own, or the row lock while Redis is lost."""
+    own = STRATEGIES[event.strategy]
+    return WITHOUT_REDIS if event.sells_from_database and own.needs_redis else own

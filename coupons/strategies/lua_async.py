@@ -1,0 +1,99 @@
+"""The product's own way: one script takes the unit and appends to the claim log; a worker writes the coupons."""
+
+import time
+from collections.abc import Sequence
+
+from coupons import metrics
+from coupons.errors import AlreadyClaimed, NotAdmitted
+from coupons.models import ClaimId
+from coupons.nudging import nudger
+from coupons.selectors import ClaimView
+from coupons.stock.codes import ReserveCode
+from coupons.stock.records import Reply, Reservation, instant
+from coupons.stock.store import hot_store
+from coupons.strategies.base import ClaimResult, Strategy
+from events.catalogue import KnownEvent, catalogue
+from events.errors import Closed, EventNotFound, NotOpen, Paused, RateLimited, SoldOut, Unavailable
+from events.models import Event
+
+
+class LuaAsync(Strategy):
+    """`reserve.lua` checks and takes all at once, in one round trip; issuing follows in batches of a thousand.
+
+    For: no claim waits for the database, and many claims are one call (the gate); a crash anywhere loses nothing, for
+    what is taken is in the log from the same moment. The only way that a crowd fits through. Against: it has the most
+    parts, a worker among them; the coupon is there a moment after the answer; and between the two a Redis that loses
+    its memory loses claims that were accepted, whose owners are told.
+    """
+
+    name = Event.Strategy.LUA_ASYNC
+    at_once = False
+    limits_requests = True
+
+    def claim(self, event: KnownEvent, user_id: int, request: str) -> ClaimResult:
+        """As in the contract; no query. The gate takes the same steps, and reserves for many at once."""
+        reply, reservation = reserve(event.id, [(user_id, request)])[0]
+        return answer(event, reply, reservation)
+
+
+def reserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Reply, Reservation]]:
+    """Ask the script for a unit for each of `claims`, users and request digests: its answers, each with the whole.
+
+    One round trip. Raises `RedisError` where Redis does not answer; what it did then, its next answer tells.
+    """
+    started = time.perf_counter()
+    event = catalogue.get(event_id)
+    if event is None:
+        raise EventNotFound
+    return _reserved(event_id, hot_store().reserve(event_id, epoch=event.epoch, claims=claims), since=started)
+
+
+async def areserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Reply, Reservation]]:
+    """As `reserve`, from the event loop, where events are only looked for in memory."""
+    started = time.perf_counter()
+    event = catalogue.at_hand(event_id)
+    if event is None:
+        raise Unavailable
+    return _reserved(event_id, await hot_store().areserve(event_id, epoch=event.epoch, claims=claims), since=started)
+
+
+def _reserved(event_id: int, reply: Reply, *, since: float) -> list[tuple[Reply, Reservation]]:
+    metrics.SCRIPT_SECONDS.observe(time.perf_counter() - since)
+    metrics.GROUP_CLAIMS.observe(len(reply.reservations))
+    if reply.nudge:
+        nudger.nudge(event_id)
+    return [(reply, reservation) for reservation in reply.reservations]
+
+
+def answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> ClaimResult:
+    """What the script's answer means to the user; raises the `Refusal` where it is one."""
+    match reservation.code:
+        case ReserveCode.ACCEPTED:
+            return ClaimResult(_view(event.id, reservation, drained=0), "accepted")
+        case ReserveCode.REPEATED:
+            return ClaimResult(_view(event.id, reservation, drained=0), "repeated")
+        case ReserveCode.ALREADY_CLAIMED:
+            raise AlreadyClaimed(_view(event.id, reservation, drained=reply.drained))
+        case ReserveCode.SOLD_OUT:
+            raise SoldOut
+        case ReserveCode.NOT_OPEN:
+            raise NotOpen(opens_at=instant(reservation.opens_ms))
+        case ReserveCode.CLOSED:
+            raise Closed(opens_at=event.opens_at)
+        case ReserveCode.PAUSED:
+            raise Paused(opens_at=event.opens_at)
+        case ReserveCode.RATE_LIMITED:
+            raise RateLimited(retry_after=reservation.retry_ms / 1000)
+        case ReserveCode.NOT_ADMITTED:
+            raise NotAdmitted(event_id=event.id)
+        case ReserveCode.NOT_LOADED | ReserveCode.WRONG_EPOCH | ReserveCode.OTHER_RUN:
+            # A load is due or under way, or this process has not heard of it: it will within a second.
+            raise Unavailable
+
+
+def _view(event_id: int, reservation: Reservation, *, drained: int) -> ClaimView:
+    return ClaimView(
+        ClaimId(event_id, reservation.epoch, reservation.sequence),
+        "issued" if reservation.sequence <= drained else "pending",
+        instant(reservation.claimed_ms),
+    )

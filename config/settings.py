@@ -262,6 +262,7 @@ CELERY_BEAT_SCHEDULE = {
     "checkpoint": {"task": "events.tasks.checkpoint_rooms", "schedule": 1.0, "options": {"expires": 1}},
     "sweep-rooms": {"task": "events.tasks.sweep_rooms", "schedule": 3600.0, "options": {"expires": 3600}},
     "fan_out": {"task": "notifications.tasks.fan_out", "schedule": 1.0, "options": {"expires": 1}},
+    "purge": {"task": "notifications.tasks.purge", "schedule": 3600.0, "options": {"expires": 3600}},
     "remind": {"task": "events.tasks.remind", "schedule": 10.0, "options": {"expires": 10}},
 }
 # A queue of its own, and a process (the notifier): nothing that hangs there holds up issuing.
@@ -313,6 +314,8 @@ if OUTBOUND_CA and not Path(OUTBOUND_CA).is_file():
 # after so many tries, which is after about two hours.
 DELIVERY_BACKOFF = _number("DELIVERY_BACKOFF", 5, 0.01, 3600)  # seconds
 DELIVERY_ATTEMPTS = int(_number("DELIVERY_ATTEMPTS", 12, 1, 100))
+# So far back goes the log of deliveries. Nothing is tried for as long as a week, the least.
+DELIVERIES_KEPT = int(_number("DELIVERIES_KEPT", 90, 7, 3650))  # days
 # Who asked to be reminded of a sale is told so long before it opens.
 REMIND_BEFORE = _number("REMIND_BEFORE", 600, 10, 86400)  # seconds
 

@@ -4,11 +4,12 @@
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -77,6 +78,11 @@ class DeliveryAdmin(ReadOnlyAdmin):
     search_fields = ("notification_id__exact", "target__exact")
     search_help_text = _("A notification's id, or the number of a webhook endpoint")
     actions = ("replay",)
+    list_before_template = "admin/notifications/kept.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """With how far the log goes back."""
+        return super().changelist_view(request, {**(extra_context or {}), "days_kept": settings.DELIVERIES_KEPT})
 
     @admin.display(description=_("kind"))
     def kind(self, delivery: Delivery) -> str:

@@ -38,8 +38,9 @@ Status = Delivery.Status
 FAN_OUT = """
 INSERT INTO notifications_delivery
     (notification_id, channel, target, status, attempts, next_try_at, error, created_at)
-SELECT told.notification_id, %(channel)s, told.target, 'pending', 0, %(now)s, '', %(now)s
+SELECT told.notification_id, %(channel)s, told.target, 'pending', 0, %(now)s, '', notification.created_at
 FROM unnest(%(notifications)s::bigint[], %(targets)s::text[]) AS told (notification_id, target)
+JOIN notifications_notification AS notification ON notification.id = told.notification_id
 ON CONFLICT (notification_id, channel, target) DO NOTHING
 """
 
@@ -102,7 +103,7 @@ def replay(deliveries: Sequence[Delivery]) -> int:
         for channel, target in {(one.channel, one.target) for one in deliveries}:
             SilentTarget.objects.filter(channel=channel, target=target).delete()
         return Delivery.objects.filter(pk__in=[one.pk for one in deliveries]).update(
-            status=Status.PENDING, attempts=0, next_try_at=now, error="", finished_at=None
+            status=Status.PENDING, attempts=0, next_try_at=now, error="", created_at=now, finished_at=None
         )
 
 

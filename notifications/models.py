@@ -4,6 +4,7 @@ from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 
@@ -61,6 +62,7 @@ class Outbox(models.Model):
     """
 
     notifications = ArrayField(models.BigIntegerField())
+    created_at = models.DateTimeField(db_default=Now())
 
     def __str__(self) -> str:
         return f"{len(self.notifications)} notifications"
@@ -102,6 +104,8 @@ class Delivery(models.Model):
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     next_try_at = models.DateTimeField(_("next attempt at"))  # while it is tried, when it is taken for lost
     error = models.CharField(_("error"), max_length=200, blank=True)  # never anything personal
+    # When the notification was written: it ages while it waits to be fanned out, too. When it was asked for to be sent
+    # again, if it was.
     created_at = models.DateTimeField(_("created at"))
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
@@ -117,6 +121,8 @@ class Delivery(models.Model):
             models.Index(
                 fields=["next_try_at"], condition=Q(status="pending", channel="push"), name="delivery_push_due"
             ),
+            # How long the oldest waits, for the metrics: there may be a million of them.
+            models.Index(fields=["channel", "created_at"], condition=Q(status="pending"), name="delivery_oldest"),
         ]
         constraints = [
             models.UniqueConstraint(name="delivery_once_a_target", fields=["notification", "channel", "target"]),

@@ -4,7 +4,7 @@ import structlog
 from celery import shared_task
 from django.db import InterfaceError, OperationalError
 
-from notifications import delivering
+from notifications import delivering, purging
 
 log = structlog.get_logger(__name__)
 
@@ -31,3 +31,12 @@ def deliver(channel: str) -> None:
         delivering.deliver(channel)
     except PASSING as error:
         log.warning("deliver_failed", channel=channel, error=type(error).__name__)
+
+
+@shared_task
+def purge() -> None:
+    """Every hour: forget deliveries that are long over."""
+    try:
+        purging.purge()
+    except PASSING as error:
+        log.warning("purge_failed", error=type(error).__name__)  # the next one comes in an hour

@@ -59,6 +59,11 @@ def test_the_log_tells_what_became_of_each_delivery(operator: Client) -> None:
         assert operator.get(f"/admin/notifications/{name}/").status_code == 200
 
 
+def test_the_log_says_how_far_it_goes_back(operator: Client, settings: Any) -> None:
+    settings.DELIVERIES_KEPT = 45
+    assert "Deliveries of more than 45 days ago are deleted" in operator.get(DELIVERIES).content.decode()
+
+
 def test_a_dead_delivery_is_sent_again(operator: Client) -> None:
     delivery = dead_delivery()
     SilentTarget.objects.create(channel="websocket", target="", retry_at=delivery.created_at)

@@ -276,6 +276,26 @@ def test_what_is_too_late_is_not_sent(receiver: Receiver) -> None:
     assert receiver.received == []
 
 
+def test_what_nobody_fanned_out_for_long_is_too_late_as_well(receiver: Receiver) -> None:
+    endpoint_of(receiver)
+    notify(Kind.COUPON_ISSUED, [Fact(make_user().pk, "7-1-1")])
+    Notification.objects.update(created_at=timezone.now() - timedelta(days=4))
+    delivering.fan_out()
+    assert delivering.deliver("webhook") == 0
+    assert (webhooks().get().status, webhooks().get().error) == ("dead", "too late")
+
+
+def test_what_was_too_late_can_be_replayed_all_the_same(receiver: Receiver) -> None:
+    endpoint_of(receiver)
+    tell()
+    webhooks().update(created_at=timezone.now() - timedelta(days=4))
+    delivering.deliver("webhook")
+    assert webhooks().get().status == "dead"
+    delivering.replay(list(webhooks()))
+    assert delivering.deliver("webhook") == 1
+    assert len(receiver.received) == 1
+
+
 def test_over_tls_the_receiver_must_be_who_it_says(settings: Any, tmp_path: Path) -> None:
     settings.OUTBOUND_TIMEOUT, settings.DELIVERY_BACKOFF = 5, 60
     file = certificate(tmp_path)

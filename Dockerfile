@@ -1,4 +1,4 @@
-# One image for gate, web, worker and beat; docker-compose.yml says which command each runs.
+# One image for gate, web, worker, notifier and beat; docker-compose.yml says which command each runs.
 FROM python:3.12-slim AS build
 WORKDIR /app
 COPY requirements.lock .
@@ -20,7 +20,7 @@ COPY static static
 COPY locale locale
 COPY templates templates
 USER seonchak
-# Gate and web are several processes each: what they count is put together there.
+# Each container is several processes: what they count is put together there.
 ENV BEAT_SCHEDULE_FILE=/run/seonchak/beat-schedule PROMETHEUS_MULTIPROC_DIR=/run/seonchak/metrics
 EXPOSE 8000
 CMD ["python", "-m", "config.serve", "web", "--host", "0.0.0.0"]

@@ -1,12 +1,19 @@
 """`/metrics` for Prometheus: what all processes of the machine counted, and what waits right now.
 
+Prometheus asks each gate, web, worker and notifier itself (`config.exporter` is the port of the latter two), or one of
+them where all have one folder to count in (`METRICS_DIR`). The folder is one machine's, and one container's: by the
+numbers of their processes its files are named.
+
 Who may read it: whoever can reach it, unless `METRICS_TOKEN` is set; then who sends it as a bearer token. It tells how
 sales go, by event id, and nothing of any user: set the token where the path can be reached from outside.
 """
 
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from hmac import compare_digest
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +23,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
@@ -27,6 +34,7 @@ from events.errors import Unavailable
 from events.models import Event
 from events.stock import Level
 from events.waiting_room.store import hot_room_store
+from notifications import delivering
 
 GATE_REQUESTS = Counter("seonchak_gate_requests_total", "Requests that the gate answered.", ["route", "status"])
 SOCKETS = Gauge("seonchak_sockets", "WebSockets that are open.", multiprocess_mode="livesum")
@@ -101,28 +109,65 @@ def _gauge(name: str, text: str, levels: Mapping[int, Level], field: str) -> Met
     return gauge
 
 
+class WaitingDeliveries(Collector):
+    """How long what users are to be told waits. Where the database is down, `seonchak_up` tells."""
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges; two queries."""
+        outbox = GaugeMetricFamily(
+            "seonchak_oldest_outbox_seconds", "Age of the oldest notification that is not fanned out."
+        )
+        waiting = GaugeMetricFamily(
+            "seonchak_oldest_delivery_seconds",
+            "Age of the oldest delivery that is still to be sent.",
+            labels=["channel"],
+        )
+        with suppress(DatabaseError):
+            outbox.add_metric([], delivering.outbox_age())
+            for channel, age in delivering.ages().items():
+                waiting.add_metric([channel], age)
+        yield outbox
+        yield waiting
+
+
 _now = CollectorRegistry()
 _now.register(LiveEvents())
+_now.register(WaitingDeliveries())
 
 
 @require_safe
 @never_cache
 def metrics(request: HttpRequest) -> HttpResponse:
     """The numbers in Prometheus' text format."""
-    if settings.METRICS_TOKEN and not _has_token(request):
+    if not may_read(request.META.get("HTTP_AUTHORIZATION", "")):
         return HttpResponse(status=401, headers={"WWW-Authenticate": CHALLENGE})
-    return HttpResponse(generate_latest(_counted()) + generate_latest(_now), content_type=CONTENT_TYPE_LATEST)
+    return HttpResponse(generate_latest(counted()) + generate_latest(_now), content_type=CONTENT_TYPE_LATEST)
 
 
-def _has_token(request: HttpRequest) -> bool:
-    given = request.META.get("HTTP_AUTHORIZATION", "")
-    return compare_digest(given.encode(), f"Bearer {settings.METRICS_TOKEN}".encode())
+def may_read(authorization: str) -> bool:
+    """Whether who sent that header may read the numbers."""
+    return not settings.METRICS_TOKEN or compare_digest(
+        authorization.encode(), f"Bearer {settings.METRICS_TOKEN}".encode()
+    )
 
 
-def _counted() -> CollectorRegistry:
+def counted() -> CollectorRegistry:
     """What this process counted; with a METRICS_DIR what all of the machine did, workers included."""
     if not settings.METRICS_DIR:
         return REGISTRY
+    _forget_the_dead(Path(settings.METRICS_DIR))
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=settings.METRICS_DIR)  # type: ignore[no-untyped-call]
     return registry
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Take away what processes that are gone had at hand, sockets say: who was killed could not. Counts stay."""
+    for file in folder.glob("gauge_live*.db"):
+        process = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            mark_process_dead(process, str(folder))  # type: ignore[no-untyped-call]
+        except PermissionError:
+            continue  # it lives, as another user

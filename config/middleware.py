@@ -10,7 +10,8 @@ from io import BytesIO
 
 import structlog
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
+from django.middleware import common
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 from structlog.contextvars import bind_contextvars, clear_contextvars
@@ -25,6 +26,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 NO_CONTENT = 204
 NOT_MODIFIED = 304
 METHOD_NOT_ALLOWED = 405
+OF_OPERATORS = ("/livez", "/readyz", "/metrics")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -116,6 +118,18 @@ class LanguageMiddleware:
                 response.headers["Content-Language"] = translation.get_language()
                 patch_vary_headers(response, ("Accept-Language", "Cookie"))
         return response
+
+
+class CommonMiddleware(common.CommonMiddleware):
+    """Django's, which refuses requests for other hosts than ours.
+
+    But operators' machines, which know a process by its address alone: Prometheus asks for a container's, and so do the
+    probes of orchestrators. Nothing of what they are answered hangs on the host.
+    """
+
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
+        """Refuse, or let through."""
+        return None if request.path in OF_OPERATORS else super().process_request(request)
 
 
 class ApiGuardMiddleware:

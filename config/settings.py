@@ -114,7 +114,7 @@ MIDDLEWARE = [
     "config.middleware.ApiGuardMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "config.middleware.LanguageMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "config.middleware.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -488,6 +488,14 @@ LOGGING_CONFIG = None  # config.logs sets structlog and the standard library up 
 # Whoever can reach /metrics may read it, unless a token is asked for here: set one where the path can be reached from
 # outside. Prometheus sends it as `authorization: {credentials: …}`.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+
+# Workers and notifiers serve no HTTP: where this is set, `0.0.0.0:9100` say, they tell their counts there.
+METRICS_LISTEN: tuple[str, int] | None = None
+if _listen := _text("METRICS_LISTEN"):
+    _host, _, _port = _listen.rpartition(":")
+    if not _host or not re.fullmatch(r"[1-9]\d{0,4}", _port):
+        _stop(f"METRICS_LISTEN must be an address and a port, such as 0.0.0.0:9100, not {_listen!r}")
+    METRICS_LISTEN = _host, int(_port)
 
 # Where the processes of one machine put their counts, so that one /metrics tells them all. prometheus-client reads the
 # variable when it is first imported; unset, each process tells its own.

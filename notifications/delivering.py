@@ -23,6 +23,7 @@ from django.utils.dateparse import parse_datetime
 
 from notifications.channels import CHANNELS, switched_on
 from notifications.channels.base import Channel, Failed, Outcome, Unreachable
+from notifications.metrics import DELIVERIES
 from notifications.models import Delivery, Notification, Outbox, SilentTarget
 
 log = structlog.get_logger(__name__)
@@ -66,6 +67,12 @@ WHERE EXISTS (
 )
 """
 
+AGES = """
+SELECT one.channel, extract(epoch FROM now() - (
+    SELECT min(created_at) FROM notifications_delivery WHERE status = 'pending' AND channel = one.channel
+)) FROM unnest(%(channels)s::text[]) AS one (channel)
+"""
+
 
 def fan_out() -> int:
     """Make deliveries of all that is in the outbox; how many notifications it was."""
@@ -80,6 +87,19 @@ def waiting() -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(WAITING, {"channels": [one.name.value for one in switched_on()], "now": timezone.now()})
         return [name for (name,) in cursor.fetchall()]
+
+
+def ages() -> dict[str, float]:
+    """How long the oldest delivery of each channel waits, in seconds; 0 where none does."""
+    with connection.cursor() as cursor:
+        cursor.execute(AGES, {"channels": [one.name.value for one in switched_on()]})
+        return {channel: float(age or 0) for channel, age in cursor.fetchall()}
+
+
+def outbox_age() -> float:
+    """How long the oldest notifications of the outbox wait to be fanned out, in seconds; 0 where none do."""
+    oldest = Outbox.objects.order_by("pk").values_list("created_at", flat=True).first()
+    return (timezone.now() - oldest).total_seconds() if oldest else 0.0
 
 
 def deliver(name: str) -> int:
@@ -189,6 +209,7 @@ def _note(outcomes: Sequence[Outcome]) -> int:
     sent = [delivery.pk for delivery, failure in outcomes if failure is None]
     if sent:
         Delivery.objects.filter(pk__in=sent).update(status=Status.SENT, error="", finished_at=now)
+        DELIVERIES.labels(channel=outcomes[0][0].channel, outcome="sent").inc(len(sent))
     failed = [_fail(delivery, failure, now) for delivery, failure in outcomes if failure is not None]
     if failed:
         Delivery.objects.bulk_update(failed, ["status", "error", "next_try_at", "finished_at"])
@@ -201,13 +222,15 @@ def _fail(delivery: Delivery, failure: Failed, now: datetime) -> Delivery:
         delivery.status, delivery.finished_at = Status.DEAD, now
     else:
         delivery.next_try_at = now + pause(delivery.attempts, longest=LONGEST_PAUSE)
+    dead = delivery.status == Status.DEAD
+    DELIVERIES.labels(channel=delivery.channel, outcome="dead" if dead else "failed").inc()
     log.warning(
         "delivery_failed",
         channel=str(delivery.channel),
         delivery_id=delivery.pk,
         attempt=delivery.attempts,
         error=delivery.error,
-        dead=delivery.status == Status.DEAD,
+        dead=dead,
     )
     return delivery
 

@@ -27,8 +27,8 @@ class Processes:
         self.settings = settings
         self.started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, name: str) -> "subprocess.Popen[bytes]":
-        """Start a worker, a notifier or a beat."""
+    def start(self, name: str, **more: str) -> "subprocess.Popen[bytes]":
+        """Start a worker, a notifier or a beat, with settings of its own."""
         number = len(self.started)
         lean = ["--without-mingle", "--without-gossip", "-n", f"{number}@%h"]
         command = {
@@ -39,7 +39,7 @@ class Processes:
         with (self.folder / f"{name}-{number}.log").open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "config", *command, "--loglevel", "WARNING"],
-                env=environment(BEAT_SCHEDULE_FILE=str(self.folder / f"beat-{number}"), **self.settings),
+                env=environment(BEAT_SCHEDULE_FILE=str(self.folder / f"beat-{number}"), **(self.settings | more)),
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # the worker's children are killed with it

@@ -46,7 +46,8 @@ class EmailChannel(Channel):
                 if time.monotonic() > until:
                     return
                 try:
-                    _send(delivery, told[delivery.notification_id], connection)
+                    with self.timed():
+                        _send(delivery, told[delivery.notification_id], connection)
                 except Failed as failure:
                     yield [(delivery, failure)]
                     if isinstance(failure, Unreachable):

@@ -58,7 +58,9 @@ class HttpChannel(Channel):
         if isinstance(post, Failed):
             return post
         try:
-            self.judge(outbound.send(post))
+            with self.timed():
+                status = outbound.send(post)
+            self.judge(status)
         except NotAllowed as refusal:
             return Failed(str(refusal), permanent=True)
         except Unanswered as failure:

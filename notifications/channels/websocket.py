@@ -29,7 +29,8 @@ class WebSocketChannel(Channel):
     def send(self, deliveries: Sequence[Delivery]) -> Iterator[list[Outcome]]:
         """All in one message to the gates."""
         try:
-            live.publish([_frame(delivery.notification) for delivery in deliveries])
+            with self.timed():
+                live.publish([_frame(delivery.notification) for delivery in deliveries])
         except RedisError as error:
             yield [(deliveries[0], Unreachable(type(error).__name__))]
         else:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 from celery.signals import task_retry
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from config import health
@@ -17,6 +19,9 @@ from coupons import modes
 from coupons.tasks import issue_claims
 from events.catalogue import catalogue
 from events.redis.breaker import State
+from notifications import delivering
+from notifications.models import Notification, Outbox
+from notifications.services import Fact, notify
 from tests import outages
 from tests.api_kit import Caller, token_of
 from tests.factories import make_user
@@ -103,6 +108,24 @@ def test_metrics_tell_what_was_answered_and_what_waits(sale, client):
     assert metrics_of(client.get("/metrics").content.decode())["seonchak_database_mode", str(event.id)] == 1
 
 
+def test_metrics_tell_how_long_users_wait_to_be_told(transactional_db, client, settings):
+    def told(name: str, label: str = "") -> float:
+        return metrics_of(client.get("/metrics").content.decode())[name, label]
+
+    settings.EMAIL_ON = False
+    assert told("seonchak_oldest_outbox_seconds") == told("seonchak_oldest_delivery_seconds", "websocket") == 0
+    notify(Notification.Kind.ADMITTED, [Fact(make_user().pk, "1")])
+    Outbox.objects.update(created_at=timezone.now() - timedelta(seconds=60))
+    assert 60 <= told("seonchak_oldest_outbox_seconds") < 120
+    Notification.objects.update(created_at=timezone.now() - timedelta(seconds=30))
+    delivering.fan_out()
+    assert told("seonchak_oldest_outbox_seconds") == 0
+    assert 30 <= told("seonchak_oldest_delivery_seconds", "websocket") < 60
+    delivering.deliver("websocket")
+    assert told("seonchak_oldest_delivery_seconds", "websocket") == 0
+    assert ("seonchak_oldest_delivery_seconds", "email") not in metrics_of(client.get("/metrics").content.decode())
+
+
 def test_metrics_outlive_the_servers_they_tell_of(sale, client):
     event = sale()
     Caller(make_user()).claim(event.id)
@@ -122,6 +145,12 @@ def test_metrics_ask_for_the_token_where_one_is_set(db, client, settings):
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": "Bearer é"}).status_code == 401
     assert client.get("/metrics", headers={"Authorization": "Bearer prometheus-only"}).status_code == 200
+
+
+def test_operators_machines_know_a_process_by_its_address_and_nobody_else_does(transactional_db, client):
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert client.get(path, headers={"Host": "172.18.0.5:8000"}).status_code == 200
+    assert client.get("/", headers={"Host": "172.18.0.5:8000"}).status_code == 400
 
 
 def test_a_retry_of_a_task_is_counted(db, client):
@@ -147,9 +176,10 @@ def test_a_server_counts_for_all_processes_logs_no_names_and_guards_its_bodies(s
     claim_id = json.loads(body)["id"]
     web.ask("GET", f"/api/v1/events/{event.id}/claims/{claim_id}", **bearer, X_Request_ID="evil\tid " + "x" * 99)
 
-    # The worker counts in the same folder.
+    # A worker counts in the same folder. A gate that was killed had sockets open.
+    elsewhere = "from coupons.metrics import ISSUED; from config.metrics import SOCKETS; ISSUED.inc(3); SOCKETS.set(7)"
     subprocess.run(
-        [sys.executable, "-c", "import django; django.setup(); from coupons.metrics import ISSUED; ISSUED.inc(3)"],
+        [sys.executable, "-c", f"import django; django.setup(); {elsewhere}"],
         cwd=ROOT,
         env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(counts)},
         check=True,
@@ -157,6 +187,7 @@ def test_a_server_counts_for_all_processes_logs_no_names_and_guards_its_bodies(s
     told = metrics_of(web.ask("GET", "/metrics")[2].decode())
     assert told["seonchak_claims_total", "accepted"] == 1
     assert told["seonchak_coupons_issued_total", ""] == 3
+    assert told.get(("seonchak_sockets", ""), 0) == 0
     assert told["seonchak_backlog_claims", str(event.id)] == 1
 
     sign_in = json.dumps({"username": "kim-minji", "password": "sesame-99"}).encode()

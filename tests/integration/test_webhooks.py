@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.utils import timezone
+from prometheus_client import REGISTRY
 
 from notifications import delivering, outbound
 from notifications.channels import CHANNELS, webhook
@@ -160,6 +161,29 @@ def test_after_so_many_tries_a_delivery_is_dead_and_can_be_replayed(receiver: Re
     assert len(set(receiver.ids)) == 1
     delivery.refresh_from_db()
     assert (delivery.status, delivery.attempts, delivery.error) == ("sent", 1, "")
+
+
+def test_every_try_is_counted_by_what_came_of_it_and_timed(receiver: Receiver) -> None:
+    def counted() -> dict[str, float]:
+        found = {one: value("seonchak_deliveries_total", outcome=one) for one in ("sent", "failed", "dead")}
+        return found | {"tries": value("seonchak_delivery_seconds_count")}
+
+    def value(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, {"channel": "webhook", **labels}) or 0.0
+
+    endpoint_of(receiver)
+    receiver.script.extend([500, 500, 500, 200])
+    before = counted()
+    tell()
+    work_until(lambda: webhooks(status="dead").exists())
+    delivering.replay(list(webhooks()))
+    delivering.deliver("webhook")
+    assert {one: number - before[one] for one, number in counted().items()} == {
+        "sent": 1,
+        "failed": 2,
+        "dead": 1,
+        "tries": 4,
+    }
 
 
 def test_gone_means_never_again(receiver: Receiver) -> None:

@@ -83,6 +83,23 @@ def test_the_notifier_takes_the_queue_of_notifications_and_has_a_thread_for_each
     assert int(options["--concurrency"]) >= len(CHANNELS) + 2, "fanning out and reminding"
 
 
+PROCESSES = ("gate", "web", "worker", "notifier")
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_what_the_processes_of_a_container_count_is_put_together_and_nobody_else_s(name: str) -> None:
+    (folder,) = re.findall(r"PROMETHEUS_MULTIPROC_DIR=(\S+)", DOCKERFILE)
+    assert folder in SERVICES[name]["tmpfs"]
+    assert not any(folder in volume for volume in SERVICES[name].get("volumes", ()))
+
+
+def test_prometheus_asks_every_process_where_it_tells_its_metrics() -> None:
+    jobs = yaml.safe_load((ROOT / "deploy" / "prometheus.yml").read_text())["scrape_configs"]
+    asked = {(name, sd["port"]) for job in jobs for sd in job["dns_sd_configs"] for name in sd["names"]}
+    told = {name: SERVICES[name]["environment"].get("METRICS_LISTEN", "0.0.0.0:8000") for name in PROCESSES}
+    assert asked == {(name, int(listens.rpartition(":")[2])) for name, listens in told.items()}
+
+
 def test_only_nginx_can_be_reached_and_the_application_believes_it() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["nginx"]
     assert SERVICES["gate"]["environment"]["TRUSTED_PROXIES"] == "${TRUSTED_PROXIES:-1}"

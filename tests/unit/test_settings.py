@@ -78,6 +78,7 @@ def test_a_missing_one_is_named_in_one_line(tmp_path: Path, name: str) -> None:
         ("REMIND_BEFORE", "soon"),
         ("SIGN_IN_RATE_PER_ACCOUNT", "often"),
         ("PROMETHEUS_MULTIPROC_DIR", "no-such-folder"),
+        ("METRICS_LISTEN", "9100"),
     ],
 )
 def test_a_wrong_one_is_named_in_one_line_that_tells_no_secret(tmp_path: Path, name: str, value: str) -> None:

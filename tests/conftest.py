@@ -5,14 +5,24 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from django.test import TransactionTestCase
 from django_redis import get_redis_connection
 
 from coupons.stock.store import StockStore, bulk_store
 from events import services
 from events.catalogue import catalogue
 from events.models import Event
+from tests.databases import empty
 from tests.factories import make_event
 from tests.web import Server, running
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """pytest-django's database, emptied in our way after each test that commits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty())
+        yield
 
 
 @pytest.fixture(autouse=True)

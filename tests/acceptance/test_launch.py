@@ -2,12 +2,12 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -15,6 +15,8 @@ import pytest
 import requests
 
 from config.embedded import free_port
+from events.models import Event
+from tests.concurrency.children import environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVERS = ("DATABASE_URL", "STOCK_REDIS_URL", "CACHE_URL", "BROKER_URL", "SECRET_KEY")
@@ -23,9 +25,36 @@ USERS, COUPONS = 300, 20
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder of its own for the servers; whoever still works in it afterwards is ended."""
-    yield tmp_path / "local"
-    for process in working_in(tmp_path / "local"):
+    """A folder of its own for the servers."""
+    with place(tmp_path) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Demo"]:
+    """A demo that has ended, and its folder, where nothing had been before."""
+    with place(tmp_path_factory.mktemp("first")) as folder:
+        users, coupons = f"--users={USERS}", f"--coupons={COUPONS}"
+        demo = launch(folder, "demo", "--once", f"--port={free_port()}", users, coupons)
+        told, _ = demo.communicate(timeout=120)
+        yield Demo(folder, demo.returncode, told, working_in(folder))
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One that has ended."""
+
+    folder: Path
+    status: int
+    told: str
+    left: list[psutil.Process]  # that still work in the folder
+
+
+@contextmanager
+def place(above: Path) -> Iterator[Path]:
+    """A folder for servers; whoever still works in it afterwards is ended."""
+    yield above / "local"
+    for process in working_in(above / "local"):
         process.kill()
 
 
@@ -79,28 +108,15 @@ def press(process: subprocess.Popen[str], key: str) -> None:
     process.stdin.flush()
 
 
-def test_the_demo_keeps_its_promises_and_ends_and_a_run_finds_its_data(folder: Path) -> None:
-    port = str(free_port())
-    demo = launch(folder, "demo", "--once", "--port", port, "--users", str(USERS), "--coupons", str(COUPONS))
-    told, _ = demo.communicate(timeout=120)
-    assert demo.returncode == 0, told
-    assert f"VERDICT: kept — {COUPONS} of {COUPONS} issued, one each, in order, none lost" in told
-    assert working_in(folder) == []
-
-    run = launch(folder, "run", "--port", port)
-    told = read_until(run, "until Ctrl-C")
-    page = urllib.request.urlopen(f"http://localhost:{port}/api/v1/events", timeout=5).read().decode()
-    assert f'"quantity":{COUPONS}' in page
-    assert '"phase":"sold_out"' in page
-    run.send_signal(signal.SIGINT)
-    run.communicate(timeout=60)
-    assert run.returncode == 130
-    assert working_in(folder) == []
+def test_the_demo_keeps_its_promises_and_ends(first: Demo) -> None:
+    assert first.status == 0, first.told
+    assert f"VERDICT: kept — {COUPONS} of {COUPONS} issued, one each, in order, none lost" in first.told
+    assert first.left == []
 
 
-def test_the_demo_has_others_queue_for_whoever_wants_to_join_them(folder: Path) -> None:
-    port = str(free_port())
-    demo = launch(folder, "demo", "--port", port, "--users", "60", "--coupons", "5")
+def test_the_next_demo_finds_its_data_and_has_others_queue_for_whoever_wants_to_join_them(first: Demo) -> None:
+    folder, port = first.folder, str(free_port())
+    demo = launch(folder, "demo", f"--port={port}", "--users=60", "--coupons=5", inside=TERMINAL)
     told = read_until(demo, "  customer ")
     assert "VERDICT: kept — 5 of 5 issued" in told
     slug = re.search(r"/events/(demo-room\S*) — 50 others wait there", told)
@@ -110,6 +126,7 @@ def test_the_demo_has_others_queue_for_whoever_wants_to_join_them(folder: Path) 
     signed_in = requests.post(f"{api}/auth/token", json={"username": "customer", "password": password}, timeout=5)
     headers = {"Authorization": f"Bearer {signed_in.json()['access']}"}
     events = requests.get(f"{api}/events", timeout=5).json()["results"]
+    assert [(one["phase"], one["quantity"]) for one in events].count(("sold_out", COUPONS)) == 1, "that of the first"
     (sale,) = (one for one in events if one["slug"] == slug[1])
 
     deadline = time.monotonic() + 20
@@ -119,44 +136,39 @@ def test_the_demo_has_others_queue_for_whoever_wants_to_join_them(folder: Path) 
     ticket = requests.post(f"{api}/events/{sale['id']}/queue", headers=headers, timeout=5).json()
     assert ticket["status"] == "waiting"
     assert ticket["ahead"] >= 10
-    demo.send_signal(signal.SIGINT)
-    demo.communicate(timeout=60)
-    assert demo.returncode == 130
-    assert working_in(folder) == []
 
-
-def test_a_second_start_and_a_port_in_use_are_told_in_one_line(folder: Path) -> None:
-    port = str(free_port())
-    first = launch(folder, "run", "--port", port)
-    read_until(first, "until Ctrl-C")
-    second, _ = launch(folder, "run", "--port", str(free_port())).communicate(timeout=60)
-    assert re.fullmatch(r"\[ *[\d.]+ s\] ✘ .*running in this folder already\n", second)
-    other, _ = launch(folder.parent / "local2", "run", "--port", port).communicate(timeout=60)
+    again, _ = launch(folder, "run", f"--port={free_port()}").communicate(timeout=60)
+    assert re.fullmatch(r"\[ *[\d.]+ s\] ✘ .*running in this folder already\n", again)
+    other, _ = launch(folder.parent / "local2", "run", f"--port={port}").communicate(timeout=60)
     assert f"port {port} is in use" in other
     assert other.count("\n") == 1
-    first.terminate()
-    first.communicate(timeout=60)
-    deadline = time.monotonic() + 10
-    while working_in(folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert working_in(folder) == []
+    assert_ends_when_told(demo, folder)
 
 
-def test_servers_of_the_user_are_used_instead(folder: Path) -> None:
-    theirs = {name: os.environ[name] for name in SERVERS if name.endswith("_URL")}
-    run = launch(folder, "run", "--port", str(free_port()), **theirs)
+def test_servers_of_the_user_are_used_instead(folder: Path, sale: Callable[..., Event]) -> None:
+    event, port = sale(), free_port()
+    theirs = {name: value for name, value in environment().items() if name in SERVERS and name.endswith("_URL")}
+    run = launch(folder, "run", f"--port={port}", **theirs)
     told = read_until(run, "until Ctrl-C")
     assert "using yours: DATABASE_URL, STOCK_REDIS_URL, CACHE_URL, BROKER_URL" in told
     assert not (folder / "servers").exists()
-    run.send_signal(signal.SIGINT)
+    state = requests.get(f"http://localhost:{port}/api/v1/events/{event.id}/state", timeout=5).json()
+    assert (state["phase"], state["remaining"]) == ("open", event.quantity)
+    run.terminate()
     run.communicate(timeout=60)
+    assert run.returncode == 130
     assert working_in(folder) == []
 
 
-@pytest.mark.parametrize("sign", ["Valkey starts", "migrations", "until Ctrl-C"])
-def test_ctrl_c_typed_into_the_terminal_ends_everything_and_says_so(folder: Path, sign: str) -> None:
+@pytest.mark.parametrize("sign", ["Valkey starts", "migrations"])
+def test_ctrl_c_typed_into_the_terminal_ends_a_start_too(folder: Path, sign: str) -> None:
     run = launch(folder, "run", "--port", str(free_port()), inside=TERMINAL)
     read_until(run, sign)
+    assert_ends_when_told(run, folder)
+
+
+def assert_ends_when_told(run: subprocess.Popen[str], folder: Path) -> None:
+    """Ctrl-C typed into its terminal ends everything, and it says so."""
     press(run, CTRL_C)
     told, _ = run.communicate(timeout=60)
     assert "stopped; the data stays in local for the next start" in told

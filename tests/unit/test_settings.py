@@ -1,10 +1,14 @@
 """A missing or wrong setting stops the start with one line that names it."""
 
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from kombu.transport.pyamqp import Connection as AmqpConnection
@@ -19,31 +23,57 @@ GOOD = {
     "BROKER_URL": "redis://localhost:1/2",
 }
 
+Read = Callable[..., dict[str, Any]]
 
-def start(folder: Path, code: str = "import config.settings", **changed: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in {**GOOD, **changed}.items() if value}
-    return subprocess.run(
-        [sys.executable, "-c", code],
+
+def given(folder: Path, changed: dict[str, str]) -> dict[str, str]:
+    """An environment with all that is needed but for what is changed; what is empty is left out."""
+    given = {"PATH": os.environ["PATH"], "SEONCHAK_DIR": str(folder), **GOOD, **changed}
+    return {name: value for name, value in given.items() if value}
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Have the settings read anew, as a process does that starts: `read(DEBUG="maybe")`."""
+
+    def run(**changed: str) -> dict[str, Any]:
+        with patch.dict(os.environ, given(tmp_path, changed), clear=True):
+            return runpy.run_path(str(ROOT / "config" / "settings.py"))
+
+    return run
+
+
+def stop(read: Read, **changed: str) -> str:
+    """What it says when it stops."""
+    with pytest.raises(SystemExit) as stopped:
+        read(**changed)
+    return str(stopped.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "ends"), [("k" * 40, (0, "")), ("", (1, "seonchak: SECRET_KEY is not set."))], ids=["all", "not all"]
+)
+def test_a_process_starts_with_all_of_them_and_else_ends_with_what_it_says(
+    tmp_path: Path, key: str, ends: tuple[int, str]
+) -> None:
+    started = subprocess.run(
+        [sys.executable, "-c", "import config.settings"],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "SEONCHAK_DIR": str(folder), **environment},
+        env=given(tmp_path, {"SECRET_KEY": key}),
         capture_output=True,
         text=True,
         check=False,
         timeout=30,
     )
-
-
-def test_with_all_of_them_it_starts(tmp_path: Path) -> None:
-    started = start(tmp_path)
-    assert (started.returncode, started.stderr) == (0, "")
+    assert (started.returncode, started.stderr.partition(" It ")[0]) == ends
+    assert started.stderr.count("\n") == started.returncode
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))
-def test_a_missing_one_is_named_in_one_line(tmp_path: Path, name: str) -> None:
-    stopped = start(tmp_path, **{name: ""})
-    assert stopped.returncode == 1
-    assert stopped.stderr.startswith(f"seonchak: {name} is not set.")
-    assert stopped.stderr.count("\n") == 1
+def test_a_missing_one_is_named_in_one_line(read: Read, name: str) -> None:
+    told = stop(read, **{name: ""})
+    assert told.startswith(f"seonchak: {name} is not set.")
+    assert "\n" not in told
 
 
 @pytest.mark.parametrize(
@@ -81,12 +111,11 @@ def test_a_missing_one_is_named_in_one_line(tmp_path: Path, name: str) -> None:
         ("METRICS_LISTEN", "9100"),
     ],
 )
-def test_a_wrong_one_is_named_in_one_line_that_tells_no_secret(tmp_path: Path, name: str, value: str) -> None:
-    stopped = start(tmp_path, **{name: value})
-    assert stopped.returncode == 1
-    assert stopped.stderr.startswith(f"seonchak: {name} ")
-    assert stopped.stderr.count("\n") == 1
-    assert "secret" not in stopped.stderr
+def test_a_wrong_one_is_named_in_one_line_that_tells_no_secret(read: Read, name: str, value: str) -> None:
+    told = stop(read, **{name: value})
+    assert told.startswith(f"seonchak: {name} ")
+    assert "\n" not in told
+    assert "secret" not in told
 
 
 @pytest.mark.parametrize(
@@ -97,15 +126,14 @@ def test_a_wrong_one_is_named_in_one_line_that_tells_no_secret(tmp_path: Path, n
         "redis+cluster://user:pw@localhost:7000,localhost:7001",
     ],
 )
-def test_it_starts_with_every_kind_of_stock(tmp_path: Path, url: str) -> None:
-    started = start(tmp_path, STOCK_REDIS_URL=url)
-    assert (started.returncode, started.stderr) == (0, "")
+def test_it_starts_with_every_kind_of_stock(read: Read, url: str) -> None:
+    assert read(STOCK_REDIS_URL=url)["STOCK_REDIS_URL"] == url
 
 
-def test_a_valkey_is_named_to_the_cache_and_the_broker_as_they_know_it(tmp_path: Path) -> None:
-    printed = "import config.settings as s; print(s.CACHES['default']['LOCATION'], s.CELERY_BROKER_URL)"
-    started = start(tmp_path, code=printed, CACHE_URL="valkey://localhost:1/1", BROKER_URL="valkey://localhost:1/2")
-    assert started.stdout.split() == ["redis://localhost:1/1", "redis://localhost:1/2"]
+def test_a_valkey_is_named_to_the_cache_and_the_broker_as_they_know_it(read: Read) -> None:
+    settings = read(CACHE_URL="valkey://localhost:1/1", BROKER_URL="valkey://localhost:1/2")
+    assert settings["CACHES"]["default"]["LOCATION"] == "redis://localhost:1/1"
+    assert settings["CELERY_BROKER_URL"] == "redis://localhost:1/2"
 
 
 @pytest.mark.parametrize(
@@ -118,8 +146,7 @@ def test_a_valkey_is_named_to_the_cache_and_the_broker_as_they_know_it(tmp_path:
         ("amqps://localhost:1//", set(signature(AmqpConnection).parameters)),
     ],
 )
-def test_the_broker_s_transport_knows_the_timeouts_it_is_given(tmp_path: Path, url: str, known: set[str]) -> None:
-    printed = "import config.settings as s; print(*s.CELERY_BROKER_TRANSPORT_OPTIONS)"
-    names = set(start(tmp_path, code=printed, BROKER_URL=url).stdout.split())
+def test_the_broker_s_transport_knows_the_timeouts_it_is_given(read: Read, url: str, known: set[str]) -> None:
+    names = set(read(BROKER_URL=url)["CELERY_BROKER_TRANSPORT_OPTIONS"])
     assert sum("timeout" in name for name in names) >= 2
     assert names <= known, "what a transport does not know it passes over in silence"

@@ -6,6 +6,7 @@ Who is due within a tick of the clock visits in calls of a hundred, as they do i
 import heapq
 import itertools
 import random
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -73,7 +74,7 @@ class Crowd:
                 self._visit([one for one in group if one[1] != "claim"])
                 self._claim([person for person, what in group if what == "claim"])
             self._read_log()
-            self.most_passes = max(self.most_passes, len(self.room.passes()))
+            self.most_passes = max(self.most_passes, self.room.count_passes())
 
     def _at(self, moment: float, person: Person, what: str) -> None:
         heapq.heappush(self._due, (int(moment), next(self._order), person, what, person.life))
@@ -152,7 +153,7 @@ def admitted_in(people: Iterable[Person], *, seconds: int, begin: int, end: int)
     """How many were let in in each window of so many seconds between two moments, a new window every quarter second."""
     moments = sorted(person.admitted for person in people if person.admitted is not None)
     starts = range(begin, end - seconds * 1000 + 1, 250)
-    return [sum(start < moment <= start + seconds * 1000 for moment in moments) for start in starts]
+    return [bisect_right(moments, start + seconds * 1000) - bisect_right(moments, start) for start in starts]
 
 
 def _groups(due: Iterator[tuple[Person, str]]) -> Iterator[list[tuple[Person, str]]]:

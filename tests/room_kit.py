@@ -58,5 +58,10 @@ class Room:
         alive: Any = self.client.zrangebyscore(keys.passes(EVENT), f"({self.now}", "+inf", withscores=True)
         return dict(alive)
 
+    def count_passes(self) -> int:
+        """How many are good."""
+        alive: Any = self.client.zcount(keys.passes(EVENT), f"({self.now}", "+inf")
+        return int(alive)
+
     def is_admitted(self, user: int) -> bool:
         return self.ask(user).code is VisitCode.ADMITTED

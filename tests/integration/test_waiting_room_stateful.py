@@ -4,6 +4,7 @@ Hypothesis makes up the stories; the room, the stock and the claims are real, on
 what the people were told, and who joined, was called and went.
 """
 
+import itertools
 from typing import Any
 
 import pytest
@@ -214,12 +215,12 @@ class Line(RuleBasedStateMachine):
         """Who has a ticket is in line, called, missed or holds a pass: in one of them, and nobody else is."""
         if not hasattr(self, "room"):
             return
-        client = self.room.client
-        tickets: Any = client.hgetall(keys.tickets(EVENT))
-        places: list[str] = []
+        ask = self.room.client.pipeline()
+        ask.hgetall(keys.tickets(EVENT))
         for key in keys.own(EVENT)[2:7]:
-            places += map(str, client.zrange(key, 0, -1))
-        assert sorted(places) == sorted(tickets)
+            ask.zrange(key, 0, -1)
+        tickets, *places = ask.execute()
+        assert sorted(itertools.chain(*places)) == sorted(tickets)
         assert {int(user): int(text.split(".")[1]) for user, text in tickets.items()} == self.held
         assert len(set(self.held.values())) == len(self.held), "no two people with one number"
 

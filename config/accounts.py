@@ -32,7 +32,23 @@ def _limited(view: View) -> View:
     return counted
 
 
+def _forgetting(view: View) -> View:
+    """Have the browser forget what it keeps for the user: a shared one must not tell the next of the last one's turns.
+
+    With its service worker goes its subscription to Web Push, which needs no script that way; the push service then
+    answers that it is gone, and we forget it, too.
+    """
+
+    @wraps(view)
+    def forgetting(request: HttpRequest) -> HttpResponseBase:
+        response = view(request)
+        response.headers["Clear-Site-Data"] = '"storage"'
+        return response
+
+    return forgetting
+
+
 sign_in = page(_limited(views.LoginView.as_view()))
-sign_out = page(views.LogoutView.as_view())
-# One door: the admin's own sign-in would be a second one, without the limits.
+sign_out = page(_forgetting(views.LogoutView.as_view()))
+# One door: the admin's own would be a second one, in without the limits, and out without forgetting.
 admin_sign_in = RedirectView.as_view(pattern_name="login", query_string=True)

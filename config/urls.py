@@ -25,6 +25,7 @@ urlpatterns = [
     path("readyz", health.readyz),
     path("metrics", metrics.metrics),
     path("admin/login/", accounts.admin_sign_in),
+    path("admin/logout/", accounts.sign_out),
     path("admin/", admin.site.urls),
     path("accounts/login", accounts.sign_in, name="login"),
     path("accounts/logout", accounts.sign_out, name="logout"),

@@ -86,16 +86,15 @@ class SubscriptionGone(Failed):
         super().__init__("the subscription is gone", permanent=True)
 
 
-@cache
 def public_key() -> str:
     """What a browser subscribes with: the uncompressed point, in base64url."""
-    point = _vapid().public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    point = _vapid(settings.VAPID_PRIVATE_KEY).public_key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     return str(b64urlencode(point))
 
 
 @cache
-def _vapid() -> Vapid02:
-    return Vapid02.from_raw(settings.VAPID_PRIVATE_KEY.encode())
+def _vapid(private_key: str) -> Vapid02:
+    return Vapid02.from_raw(private_key.encode())
 
 
 def _post(delivery: Delivery, subscription: PushSubscription | None, text: Text) -> Post | Failed:
@@ -114,7 +113,7 @@ def _post(delivery: Delivery, subscription: PushSubscription | None, text: Text)
         "sub": settings.VAPID_CONTACT,
     }
     headers = {
-        **_vapid().sign(claims),
+        **_vapid(settings.VAPID_PRIVATE_KEY).sign(claims),
         "Content-Type": "application/octet-stream",
         "Content-Encoding": "aes128gcm",
         "TTL": str(int(TTL.total_seconds())),

@@ -39,8 +39,11 @@ async function start() {
   const { public_key: key } = await call("GET", box.dataset.key);
   const registration = await navigator.serviceWorker.register("/service-worker.js");
   const subscribed = () => registration.pushManager.getSubscription();
+  const before = await subscribed();
+  // What the browser remembers the server may have forgotten, or know as somebody else's who was signed in here.
+  if (before) await call("POST", box.dataset.subscriptions, before);
   if (Notification.permission === "denied") show("denied");
-  else show((await subscribed()) ? "on" : "off");
+  else show(before ? "on" : "off");
   button.addEventListener("click", async () => {
     button.disabled = true;
     try {

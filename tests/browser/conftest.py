@@ -16,6 +16,7 @@ from django.conf import settings
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 from redis import Redis
 
+from config.embedded import push_key
 from tests.celery_kit import Processes
 from tests.factories import make_user
 from tests.web import Server, running
@@ -51,7 +52,7 @@ def site(transactional_db: None, tmp_path: Path) -> Iterator[Server]:
     try:
         processes.start("worker")
         processes.start("beat")
-        with running(tmp_path, "gate") as server:
+        with running(tmp_path, "gate", VAPID_PRIVATE_KEY=push_key(tmp_path)) as server:
             yield server
     finally:
         processes.end()

@@ -67,8 +67,10 @@ def test_without_redis_signing_in_is_unavailable_and_no_error(mina: User, client
         assert sign_in(client, "mina", "a good password").status_code == 503
 
 
-def test_signing_out_takes_a_form(client: Client) -> None:
-    client.force_login(make_user())
-    assert client.get("/accounts/logout").status_code == 405
-    assert client.post("/accounts/logout")["Location"] == "/"
+@pytest.mark.parametrize("address", ["/accounts/logout", "/admin/logout/"])
+def test_signing_out_takes_a_form_and_has_the_browser_forget_the_user(client: Client, address: str) -> None:
+    client.force_login(make_user(is_staff=True))
+    assert client.get(address).status_code == 405
+    answer = client.post(address)
+    assert (answer["Location"], answer["Clear-Site-Data"]) == ("/", '"storage"')
     assert client.get("/coupons").status_code == 302

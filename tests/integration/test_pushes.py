@@ -6,20 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import http_ece
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.core.management import call_command
 
 from notifications import delivering
-from notifications.channels import push
 from notifications.models import Delivery, Notification, PushSubscription
 from notifications.services import Fact, notify
 from notifications.subscriptions import MOST
 from tests.api_kit import Caller, problem_of
 from tests.factories import make_user
+from tests.push_kit import Browser, encoded
 from tests.receivers import Received, Receiver, receiving
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,40 +27,18 @@ PATH = "/api/v1/push/subscriptions"
 
 
 @pytest.fixture(autouse=True)
-def _set_up(settings: Any, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+def _set_up(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
     call_command("vapid_key")
     settings.VAPID_PRIVATE_KEY = capsys.readouterr().out.strip()
     settings.VAPID_CONTACT = "mailto:ops@example.com"
     settings.OUTBOUND_PRIVATE = True
     settings.OUTBOUND_TIMEOUT = 1
-    yield
-    push.public_key.cache_clear()
-    push._vapid.cache_clear()
 
 
 @pytest.fixture
 def service() -> Iterator[Receiver]:
     with receiving(201) as receiver:
         yield receiver
-
-
-def encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-class Browser:
-    """What a browser has of a subscription."""
-
-    def __init__(self, service: Receiver, name: str = "1") -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.auth = b"0123456789abcdef"
-        point = self.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        self.endpoint = f"http://127.0.0.1:{service.port}/push/{name}"
-        self.json = {"endpoint": self.endpoint, "keys": {"p256dh": encoded(point), "auth": encoded(self.auth)}}
-
-    def read(self, received: Received) -> Any:
-        assert received.headers["content-encoding"] == "aes128gcm"
-        return json.loads(http_ece.decrypt(received.body, private_key=self.key, auth_secret=self.auth))
 
 
 @dataclass

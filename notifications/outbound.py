@@ -21,8 +21,12 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 LONGEST_ANSWER = 16 * 1024  # bytes of an answer that are read; nobody looks at more than its status
-# IPv6 that carries an IPv4 address inside: 6to4, Teredo, NAT64. (Mapped ones, ::ffff:0:0/96, are not global.)
-CARRIERS = [ipaddress.ip_network(one) for one in ("2002::/16", "2001::/32", "64:ff9b::/96", "::/96")]
+# IPv6 that Python takes for public and that is not, or carries an IPv4 address inside: 6to4, Teredo, NAT64 (also of one
+# network's own), addresses of a site. (Mapped ones, ::ffff:0:0/96, are not global.)
+NOT_PUBLIC = [
+    ipaddress.ip_network(one)
+    for one in ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48", "::/96", "fec0::/10")
+]
 
 
 class NotAllowed(Exception):  # noqa: N818 - an answer to who asks, not an error of ours
@@ -70,8 +74,7 @@ def is_allowed(address: str) -> bool:
     mapped = getattr(ip, "ipv4_mapped", None)
     if mapped is not None:
         return is_allowed(str(mapped))
-    carried = ip.version == 6 and any(ip in network for network in CARRIERS)  # noqa: PLR2004 - IPv6
-    return ip.is_global and not ip.is_multicast and not carried
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in NOT_PUBLIC)
 
 
 def send(post: Post) -> int:

@@ -33,6 +33,8 @@ from notifications import outbound
         "2002:7f00:1::",
         "2001:0:1::",
         "64:ff9b::7f00:1",
+        "64:ff9b:1::7f00:1",
+        "fec0::1",
         "2001:db8::1",
     ],
 )

@@ -103,8 +103,9 @@ def remind(request: HttpRequest, slug: str) -> HttpResponse:
     return redirect(f"{reverse('event_pages:event', args=[slug])}?{BY_URL}={translation.get_language()}")
 
 
+@page
 @never_cache
 @require_safe
-def token(request: HttpRequest) -> JsonResponse:
+def token(request: HttpRequest) -> HttpResponse:
     """A token for the scripts of a page that is the visitor's own; null for a guest."""
     return JsonResponse(page_token(request.user) if request.user.is_authenticated else {"token": None, "token_ms": 0})

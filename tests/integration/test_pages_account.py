@@ -17,6 +17,7 @@ from coupons.stock.store import StockStore
 from events.models import Event, Reminder
 from notifications import preferences
 from notifications.models import Notification
+from tests import outages
 from tests.factories import make_user
 from tests.pages_kit import part_of, text_of
 from tests.sales import reserve
@@ -141,6 +142,12 @@ def test_scripts_get_a_token_to_subscribe_to_pushes_with(browser: Client, client
         assert f'"{address}"' in page
     answer = Client().get("/api/v1/notifications", headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 200
+
+
+def test_without_the_database_a_script_is_told_to_come_again(browser: Client) -> None:
+    with outages.no_database():
+        answer = browser.get("/accounts/token")
+    assert (answer.status_code, "Retry-After" in answer) == (503, True)
 
 
 def test_the_service_worker_is_where_it_serves_all_pages(client: Client) -> None:

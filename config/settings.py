@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from datetime import timedelta
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -280,6 +281,8 @@ if not re.fullmatch(r"https?://[^/\s]+", PUBLIC_URL):
 
 # E-mail, from this address, over the server that EMAIL_URL names; without one none is sent.
 DEFAULT_FROM_EMAIL = _text("EMAIL_FROM", "Seonchak <noreply@localhost>")
+if not re.fullmatch(r"[^@\s]+@[^@\s]+", parseaddr(DEFAULT_FROM_EMAIL)[1]):
+    _stop("EMAIL_FROM must be an address, with a name or without: Seonchak <noreply@example.com>")
 EMAIL_ON = bool(_text("EMAIL_URL"))
 if EMAIL_ON:
     _url("EMAIL_URL", "", ("smtp", "smtps", "smtp+tls", "smtp+ssl"))

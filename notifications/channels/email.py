@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
+from django.core.validators import validate_email
 from django.template.loader import render_to_string
 from django.utils import translation
 
@@ -62,6 +64,10 @@ def _send(delivery: Delivery, text: Text, connection: BaseEmailBackend) -> None:
     address = delivery.notification.user.email
     if not address:
         raise Failed("the user has no address any more", permanent=True)
+    try:
+        validate_email(address)
+    except ValidationError:  # without its cause: that names the address
+        raise Failed("the user's address is none", permanent=True) from None
     try:
         connection.open()
         _mail(delivery, text, address, connection).send()

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from events.models import Event
@@ -120,6 +121,15 @@ def test_a_refused_recipient_is_given_up_and_the_next_is_written_to(mailbox: Mai
     due_now()
     assert delivering.deliver("email") == 1
     assert mailbox.mails[-1]["To"] == second.email
+
+
+@pytest.mark.parametrize("address", ["kim@", "kim, lee@example.com", "kim@example.com\nBcc: all@example.com"])
+def test_an_address_that_is_none_costs_nobody_else_a_mail(mailbox: Mailbox, address: str) -> None:
+    user, other = tell(), tell()
+    User.objects.filter(pk=user.pk).update(email=address)
+    assert delivering.deliver("email") == 1
+    assert [mail["To"] for mail in mailbox.mails] == [other.email]
+    assert [(one.status, one.error) for one in mails_sent()] == [("dead", "the user's address is none"), ("sent", "")]
 
 
 def test_what_the_server_says_of_a_user_is_not_kept(mailbox: Mailbox) -> None:

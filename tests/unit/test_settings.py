@@ -100,6 +100,7 @@ def test_a_missing_one_is_named_in_one_line(read: Read, name: str) -> None:
         ("PUBLIC_URL", "coupons.example.com/secret"),
         ("EMAIL_URL", "http://user:secret@localhost:25"),
         ("EMAIL_URL", "smtp://user:secret@localhost:port"),
+        ("EMAIL_FROM", "Seonchak"),
         ("VAPID_PRIVATE_KEY", "secret"),
         ("VAPID_CONTACT", "nobody"),
         ("OUTBOUND_PRIVATE", "perhaps"),

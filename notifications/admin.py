@@ -101,7 +101,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     @admin.action(description=_("Send again"), permissions=["operate"])
     def replay(self, request: HttpRequest, queryset: "QuerySet[Delivery]") -> None:
         """Put the selected ones back to the beginning."""
-        number = delivering.replay(list(queryset))
+        number = delivering.replay(queryset)
         told = ngettext("%(number)d delivery is sent again.", "%(number)d deliveries are sent again.", number)
         self.message_user(request, told % {"number": number})
 

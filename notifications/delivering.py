@@ -17,9 +17,8 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from notifications.channels import CHANNELS, switched_on
 from notifications.channels.base import Channel, Failed, Outcome, Unreachable
@@ -75,10 +74,15 @@ SELECT one.channel, extract(epoch FROM now() - (
 
 
 def fan_out() -> int:
-    """Make deliveries of all that is in the outbox; how many notifications it was."""
+    """Make deliveries of what is in the outbox, for a while; how many notifications it was.
+
+    There is one run in a process at a time: with every thread at it, nothing would be sent meanwhile.
+    """
     number = 0
-    while fanned_out := _fan_out_some():
-        number += fanned_out
+    with _its_share(FANNING_OUT) as is_ours:
+        until = time.monotonic() + RUN
+        while is_ours and time.monotonic() < until and (fanned_out := _fan_out_some()):
+            number += fanned_out
     return number
 
 
@@ -116,13 +120,13 @@ def deliver(name: str) -> int:
     return sent
 
 
-def replay(deliveries: Sequence[Delivery]) -> int:
+def replay(deliveries: "QuerySet[Delivery]") -> int:
     """Have deliveries sent again, as if they were new; how many there are. Receivers know them by the same key."""
     now = timezone.now()
     with transaction.atomic():
-        for channel, target in {(one.channel, one.target) for one in deliveries}:
+        for channel, target in deliveries.order_by().values_list("channel", "target").distinct():
             SilentTarget.objects.filter(channel=channel, target=target).delete()
-        return Delivery.objects.filter(pk__in=[one.pk for one in deliveries]).update(
+        return deliveries.update(
             status=Status.PENDING, attempts=0, next_try_at=now, error="", created_at=now, finished_at=None
         )
 
@@ -150,7 +154,8 @@ def _fan_out_some() -> int:
 
 # --- Take -------------------------------------------------------------------------------------------------------------
 
-_shares = {name: threading.Lock() for name in CHANNELS}
+FANNING_OUT = "fan_out"
+_shares = {name: threading.Lock() for name in (*CHANNELS, FANNING_OUT)}
 
 
 @contextmanager
@@ -187,9 +192,9 @@ def _take(channel: Channel) -> list[Delivery]:
 
 def _try(channel: Channel, taken: Sequence[Delivery]) -> int:
     """Send, and note at once what came of it; how many were sent."""
-    now = timezone.now()
+    now, leased = timezone.now(), _leased(taken)
     hopeless = {one.pk: why for one in taken if (why := _why_not(one, channel, now))}
-    _note([(one, Failed(hopeless[one.pk], permanent=True)) for one in taken if one.pk in hopeless])
+    _note(leased, [(one, Failed(hopeless[one.pk], permanent=True)) for one in taken if one.pk in hopeless])
     untried = {one.pk: one for one in taken if one.pk not in hopeless}
     silent = {one.target: one for one in SilentTarget.objects.filter(channel=channel.name)}
     sent = 0
@@ -197,13 +202,21 @@ def _try(channel: Channel, taken: Sequence[Delivery]) -> int:
         for delivery, failure in outcomes:
             del untried[delivery.pk]
             _note_silence(delivery, failure, silent)
-        sent += _note(outcomes)
+        sent += _note(leased, outcomes)
     # Their lease was a try that did not take place.
-    Delivery.objects.filter(pk__in=untried).update(attempts=F("attempts") - 1, next_try_at=timezone.now())
+    leased.filter(pk__in=untried).update(attempts=F("attempts") - 1, next_try_at=timezone.now())
     return sent
 
 
-def _note(outcomes: Sequence[Outcome]) -> int:
+def _leased(taken: Sequence[Delivery]) -> "QuerySet[Delivery]":
+    """What still is as it was taken, of what was taken together.
+
+    Who was stopped for longer than the lease finds some in other hands, sent even: that is not theirs to say any more.
+    """
+    return Delivery.objects.filter(status=Status.PENDING, next_try_at=taken[0].next_try_at)
+
+
+def _note(leased: "QuerySet[Delivery]", outcomes: Sequence[Outcome]) -> int:
     """Write down what came of deliveries; how many were sent."""
     now = timezone.now()
     sent = [delivery.pk for delivery, failure in outcomes if failure is None]
@@ -212,7 +225,7 @@ def _note(outcomes: Sequence[Outcome]) -> int:
         DELIVERIES.labels(channel=outcomes[0][0].channel, outcome="sent").inc(len(sent))
     failed = [_fail(delivery, failure, now) for delivery, failure in outcomes if failure is not None]
     if failed:
-        Delivery.objects.bulk_update(failed, ["status", "error", "next_try_at", "finished_at"])
+        leased.bulk_update(failed, ["status", "error", "next_try_at", "finished_at"])
     return len(sent)
 
 
@@ -262,7 +275,7 @@ def _why_not(delivery: Delivery, channel: Channel, now: datetime) -> str:
     """Why a delivery is not worth a try; empty where it is."""
     if delivery.attempts > settings.DELIVERY_ATTEMPTS:
         return "every try broke off"  # whoever made them died, of this one perhaps
-    expires_at = parse_datetime(delivery.notification.data.get("expires_at") or "")
+    expires_at = delivery.notification.expires_at
     if now > delivery.created_at + channel.max_age or (expires_at is not None and now > expires_at):
         return "too late"
     return ""

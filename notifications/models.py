@@ -1,10 +1,13 @@
 """Notifications: one row for each thing a user is to be told, and one for each way it is told them."""
 
+from datetime import datetime
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 
@@ -52,6 +55,11 @@ class Notification(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} for user {self.user_id}"
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it is worth nothing any more; None where it never is."""
+        return parse_datetime(self.data.get("expires_at") or "")
 
 
 class Outbox(models.Model):

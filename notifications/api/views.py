@@ -1,7 +1,6 @@
 """Notifications by the REST API."""
 
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.exceptions import NotFound
 from rest_framework.generics import ListAPIView
@@ -140,4 +139,4 @@ class PushSubscriptionsView(APIView):
 
 def _require_push() -> None:
     if not CHANNELS[Delivery.Channel.PUSH].is_on:
-        raise NotFound(_("Web Push is not set up here."))
+        raise NotFound("Web Push is not set up here.")

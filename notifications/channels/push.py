@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.conf import settings
+from django.utils import timezone
 from py_vapid import Vapid02, b64urlencode
 from pywebpush import WebPusher, WebPushException
 
@@ -26,7 +27,7 @@ from notifications.texts import Text, texts
 
 GONE = (404, 410)  # the browser has given the subscription up
 FINAL = (400, 413)  # what the push service will never take
-TTL = timedelta(hours=4)  # how long the push service keeps it for a browser that is away
+TTL = timedelta(hours=4)  # how long the push service keeps it for a browser that is away, at most
 TOKEN_LIVES = 12 * 3600  # seconds of a VAPID token; a push service takes at most a day
 
 
@@ -97,6 +98,13 @@ def _vapid(private_key: str) -> Vapid02:
     return Vapid02.from_raw(private_key.encode())
 
 
+def _kept(delivery: Delivery) -> int:
+    """Seconds that the push service keeps it for a browser that is away: a turn that is over is none to be told of."""
+    expires_at = delivery.notification.expires_at
+    left = TTL if expires_at is None else min(TTL, max(timedelta(), expires_at - timezone.now()))
+    return int(left.total_seconds())
+
+
 def _post(delivery: Delivery, subscription: PushSubscription | None, text: Text) -> Post | Failed:
     if subscription is None:
         return SubscriptionGone()
@@ -116,7 +124,7 @@ def _post(delivery: Delivery, subscription: PushSubscription | None, text: Text)
         **_vapid(settings.VAPID_PRIVATE_KEY).sign(claims),
         "Content-Type": "application/octet-stream",
         "Content-Encoding": "aes128gcm",
-        "TTL": str(int(TTL.total_seconds())),
+        "TTL": str(_kept(delivery)),
         "Urgency": "high",
         # One that is still kept for the browser is replaced by its repetition.
         "Topic": f"n{delivery.notification_id}",

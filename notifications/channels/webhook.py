@@ -46,8 +46,8 @@ class WebhookChannel(HttpChannel):
         return [(one.pk, target) for one in notifications for target, kinds in endpoints if one.kind in kinds]
 
     def known_targets(self) -> list[str]:
-        """The endpoints: one that is slow or away holds up no other."""
-        return [str(pk) for pk in WebhookEndpoint.objects.filter(active=True).values_list("pk", flat=True)]
+        """The endpoints: one that is slow or away holds up no other. What waits for one that is off is given up."""
+        return [str(pk) for pk in WebhookEndpoint.objects.values_list("pk", flat=True)]
 
     def posts(self, deliveries: Sequence[Delivery]) -> Mapping[int, Post | Failed]:
         """Signed now, for receivers refuse what was signed long ago."""
@@ -65,6 +65,8 @@ class WebhookChannel(HttpChannel):
 def _post(delivery: Delivery, endpoint: WebhookEndpoint | None, now: int) -> Post | Failed:
     if endpoint is None:
         return Failed("the endpoint is gone", permanent=True)
+    if not endpoint.active:
+        return Failed("the endpoint is switched off", permanent=True)
     told = delivery.notification
     data = {"notification_id": told.pk, "user_id": told.user_id, **told.data}
     body = dumps({"type": told.kind, "timestamp": told.created_at, "data": data})

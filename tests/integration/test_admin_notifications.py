@@ -1,15 +1,18 @@
 """The admin of deliveries and webhooks."""
 
+import re
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from notifications import delivering
 from notifications.models import Delivery, Notification, SilentTarget, WebhookEndpoint
 from notifications.services import Fact, notify
-from tests.factories import make_user
+from tests.factories import make_user, make_users
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -72,6 +75,23 @@ def test_a_dead_delivery_is_sent_again(operator: Client) -> None:
     assert (delivery.status, delivery.attempts) == ("pending", 0)
     assert not SilentTarget.objects.exists()
     assert delivering.deliver("websocket") == 1
+
+
+def test_all_that_a_filter_finds_is_sent_again_however_much_it_is(operator: Client) -> None:
+    notify(Notification.Kind.ADMITTED, [Fact(user, str(user)) for user in make_users(3)])
+    delivering.fan_out()
+    first, *_ = Delivery.objects.values_list("pk", flat=True)
+    Delivery.objects.exclude(pk=first).update(status="dead")
+    Delivery.objects.filter(pk=first).update(status="sent")
+    dead = f"{DELIVERIES}?status__exact=dead&notification__kind__exact=admitted"
+    chosen = {"action": "replay", "_selected_action": [first], "select_across": "1"}
+    with CaptureQueriesContext(connection) as queries:
+        answer = operator.post(dead, chosen, follow=True)
+    assert messages_of(answer) == ["2 deliveries are sent again."]
+    assert set(Delivery.objects.values_list("pk", "status")) & {(first, "pending")} == set()
+    updates = [one["sql"] for one in queries if one["sql"].startswith('UPDATE "notifications_delivery"')]
+    assert len(updates) == 1
+    assert not re.search(r" IN \(\d", updates[0]), "a million would be no statement any more"
 
 
 def test_who_may_only_look_cannot_replay() -> None:

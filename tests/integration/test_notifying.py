@@ -160,6 +160,30 @@ def test_two_workers_fan_out_different_rows() -> None:
     assert delivering.fan_out() == 1
 
 
+WAITS = "SELECT count(*) FROM pg_locks WHERE relation = 'notifications_delivery'::regclass AND NOT granted"
+
+
+def test_one_thread_of_a_worker_fans_out_and_the_others_send() -> None:
+    user = make_user()
+    notify(Kind.ADMITTED, [Fact(user.pk, "1")])
+    fanned_out: list[int] = []
+
+    def other() -> None:
+        fanned_out.append(delivering.fan_out())
+        connection.close()
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE notifications_delivery IN SHARE MODE")
+        working = threading.Thread(target=other)
+        working.start()
+        while not cursor.execute(WAITS).fetchone()[0]:
+            assert working.is_alive()
+        notify(Kind.ADMITTED, [Fact(user.pk, "2")])
+        assert delivering.fan_out() == 0, "one is at it"
+    working.join(10)
+    assert fanned_out[0] >= 1
+
+
 def fan_out_twice() -> int:
     """Whoever repeats a fan-out, by a row of the outbox that is there again: how many deliveries there are then."""
     user = make_user()

@@ -73,7 +73,7 @@ def test_what_was_sent_again_stays_and_hides_nothing(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(purging, "BATCH", 2)
     again = tell(3, 40 * DAY)
     tell(3, 35 * DAY)
-    delivering.replay(list(Delivery.objects.filter(pk__in=again)))
+    delivering.replay(Delivery.objects.filter(pk__in=again))
     assert purging.purge() == 3
     assert left() == set(again)
 

@@ -4,12 +4,14 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from django.core.management import call_command
+from django.utils import timezone
 
 from notifications import delivering
 from notifications.models import Delivery, Notification, PushSubscription
@@ -67,8 +69,8 @@ def subscribed(browser: Browser, user: Any = None) -> Caller:
     return caller
 
 
-def tell(user_id: int, key: str = "1") -> None:
-    notify(Kind.ADMITTED, [Fact(user_id, f"{user_id}-{key}")])
+def tell(user_id: int, key: str = "1", **data: Any) -> None:
+    notify(Kind.ADMITTED, [Fact(user_id, f"{user_id}-{key}", data)])
     delivering.fan_out()
 
 
@@ -91,7 +93,15 @@ def test_a_browser_reads_it_and_the_service_knows_who_sent_it(service: Receiver,
     assert vapid.claims(f"http://127.0.0.1:{service.port}")["sub"] == "mailto:ops@example.com"
     with pytest.raises(jwt.InvalidAudienceError):
         vapid.claims("https://elsewhere.example")
-    assert int(received.headers["ttl"]) > 0
+    assert int(received.headers["ttl"]) == 4 * 3600
+
+
+def test_a_push_is_kept_for_no_longer_than_the_turn_it_tells_of(service: Receiver) -> None:
+    user = make_user()
+    subscribed(Browser(service), user)
+    tell(user.pk, expires_at=(timezone.now() + timedelta(seconds=60)).isoformat())
+    delivering.deliver("push")
+    assert 30 < int(service.received[0].headers["ttl"]) <= 60
 
 
 def test_every_browser_of_the_user_is_told_and_nobody_else_s(service: Receiver) -> None:

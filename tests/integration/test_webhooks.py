@@ -156,7 +156,7 @@ def test_after_so_many_tries_a_delivery_is_dead_and_can_be_replayed(receiver: Re
     assert delivering.deliver("webhook") == 0
     assert len(receiver.received) == 3
     receiver.always = 200
-    assert delivering.replay([delivery]) == 1
+    assert delivering.replay(webhooks()) == 1
     assert delivering.deliver("webhook") == 1
     assert len(set(receiver.ids)) == 1
     delivery.refresh_from_db()
@@ -176,7 +176,7 @@ def test_every_try_is_counted_by_what_came_of_it_and_timed(receiver: Receiver) -
     before = counted()
     tell()
     work_until(lambda: webhooks(status="dead").exists())
-    delivering.replay(list(webhooks()))
+    delivering.replay(webhooks())
     delivering.deliver("webhook")
     assert {one: number - before[one] for one, number in counted().items()} == {
         "sent": 1,
@@ -278,6 +278,30 @@ def test_what_a_worker_took_and_died_with_is_sent_when_its_lease_is_over(receive
     assert webhooks().get().attempts == 2
 
 
+@pytest.mark.parametrize("then", ["hang", 500])
+def test_who_was_stopped_for_longer_than_the_lease_takes_nothing_back(receiver: Receiver, then: int | str) -> None:
+    endpoint_of(receiver)
+    tell(2)
+    taken = delivering._take(CHANNELS["webhook"])
+    webhooks().update(next_try_at=timezone.now())  # the lease is over
+    assert delivering.deliver("webhook") == 2
+    receiver.always = then
+    assert delivering._try(CHANNELS["webhook"], taken) == 0
+    assert {(one.status, one.attempts, one.error) for one in webhooks()} == {("sent", 2, "")}
+
+
+def test_what_waits_for_an_endpoint_that_is_switched_off_is_told_so(receiver: Receiver) -> None:
+    endpoint = endpoint_of(receiver)
+    tell()
+    WebhookEndpoint.objects.update(active=False)
+    assert delivering.deliver("webhook") == 0
+    assert (webhooks().get().status, webhooks().get().error) == ("dead", "the endpoint is switched off")
+    assert delivering.waiting() == ["websocket"], "nobody is called for it again and again"
+    WebhookEndpoint.objects.filter(pk=endpoint.pk).update(active=True)
+    delivering.replay(webhooks())
+    assert delivering.deliver("webhook") == 1
+
+
 def test_what_every_worker_dies_of_is_given_up(receiver: Receiver) -> None:
     endpoint_of(receiver)
     tell()
@@ -315,7 +339,7 @@ def test_what_was_too_late_can_be_replayed_all_the_same(receiver: Receiver) -> N
     webhooks().update(created_at=timezone.now() - timedelta(days=4))
     delivering.deliver("webhook")
     assert webhooks().get().status == "dead"
-    delivering.replay(list(webhooks()))
+    delivering.replay(webhooks())
     assert delivering.deliver("webhook") == 1
     assert len(receiver.received) == 1
 
@@ -332,10 +356,10 @@ def test_over_tls_the_receiver_must_be_who_it_says(settings: Any, tmp_path: Path
         assert webhooks().get().error == "SSLCertVerificationError"
         assert receiver.received == []
         settings.OUTBOUND_CA = str(file)
-        delivering.replay(list(webhooks()))
+        delivering.replay(webhooks())
         assert delivering.deliver("webhook") == 1
         WebhookEndpoint.objects.update(url=receiver.url.replace("127.0.0.1", "localhost"))
-        delivering.replay(list(webhooks()))
+        delivering.replay(webhooks())
         assert delivering.deliver("webhook") == 0, "the certificate is of another name"
     assert len(receiver.received) == 1
 
@@ -367,6 +391,6 @@ def test_negative_control_without_the_guard_it_would_be_reached(
     delivering.deliver("webhook")
     assert receiver.received == [], "the check of the URL alone does not hold this up"
     monkeypatch.setattr(outbound, "is_allowed", lambda _: True)
-    delivering.replay(list(webhooks()))
+    delivering.replay(webhooks())
     assert delivering.deliver("webhook") == 1
     assert len(receiver.received) == 1

@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import authenticate, get_user_model
 from django.contrib.auth.models import User
+from django.utils.crypto import constant_time_compare
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import AuthenticationFailed
@@ -19,6 +20,7 @@ from config.tokens import CHALLENGE
 from events.errors import Refusal
 from events.tokens import token_of
 
+MARK = "auth"  # a claim of refresh tokens
 PRINTABLE = r"^[^\x00]+$"  # PostgreSQL stores no NUL
 
 
@@ -32,7 +34,7 @@ class Credentials(serializers.Serializer[Any]):
 class Refresh(serializers.Serializer[Any]):
     """A refresh token."""
 
-    refresh = serializers.RegexField(r"^[\w-]+\.[\w-]+\.[\w-]+$", max_length=1024, trim_whitespace=False)
+    refresh = serializers.RegexField(r"^[\w-]+\.[\w-]+\.[\w-]+$", max_length=2048, trim_whitespace=False)
 
 
 class TokenPair(serializers.Serializer[Any]):
@@ -97,7 +99,9 @@ class TokenRefreshView(_SignInView):
         extensions={"x-refusals": ["unauthenticated", "not_found", "rate_limited"]},
     )
     def post(self, request: Request) -> Response:
-        """A new pair for a refresh token, while its user is active. Limited by account and by address."""
+        """A new pair for a refresh token, while its user is active and has the same password. Limited by account and
+        by address.
+        """
         ratelimits.count_address(request._request)
         try:
             claims = RefreshToken(_valid(Refresh, request)["refresh"])
@@ -106,7 +110,7 @@ class TokenRefreshView(_SignInView):
         user_id = str(claims.get("user_id", ""))
         ratelimits.count_user(request._request, user_id)
         user = get_user_model().objects.filter(pk=user_id, is_active=True).first() if user_id.isdecimal() else None
-        if user is None:
+        if user is None or not constant_time_compare(str(claims.get(MARK, "")), _mark_of(user)):
             raise AuthenticationFailed("The refresh token is not valid: sign in again.")
         return Response(_pair(user))
 
@@ -120,4 +124,11 @@ def _valid(serializer_class: type[serializers.Serializer[Any]], request: Request
 
 def _pair(user: User) -> dict[str, str]:
     refresh = token_of(user)
-    return {"access": str(refresh.access_token), "refresh": str(refresh)}
+    access = str(refresh.access_token)  # without the mark, which nobody asks it for
+    refresh[MARK] = _mark_of(user)
+    return {"access": access, "refresh": str(refresh)}
+
+
+def _mark_of(user: User) -> str:
+    """What a new password changes, as it ends the sessions of the pages; it tells nothing of the password."""
+    return user.get_session_auth_hash()[:16]

@@ -64,6 +64,16 @@ def test_who_is_deactivated_gets_no_token_any_more(user):
     problem_of(Caller().post(REFRESH, {"refresh": refresh}), "unauthenticated")
 
 
+def test_a_new_password_ends_the_tokens_of_the_old_one(user):
+    old = sign_in().json()
+    assert "auth" not in jwt.decode(old["access"], settings.SIGNING_KEY, algorithms=["HS256"])
+    user.set_password("another password")
+    user.save()
+    problem_of(Caller().post(REFRESH, {"refresh": old["refresh"]}), "unauthenticated")
+    new = sign_in(password="another password").json()
+    assert Caller().post(REFRESH, {"refresh": new["refresh"]}).status_code == 200
+
+
 @pytest.mark.parametrize("body", [{}, {"username": "minji"}, {"username": "", "password": ""}, {"username": "\x00a"}])
 def test_missing_fields_are_named(user, body):
     assert problem_of(Caller().post(TOKEN, body), "invalid")["errors"]

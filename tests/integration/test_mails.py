@@ -74,6 +74,9 @@ def test_the_user_is_written_to_as_html_and_as_text(mailbox: Mailbox, sale: Sale
     assert "Spring &lt;Sale&gt;" in html.get_content()
     assert "<Sale>" not in html.get_content()
     assert 'href="https://coupons.example.com/coupons"' in html.get_content()
+    ways = "https://coupons.example.com/notifications/ways"
+    assert f"How you are told: {ways}" in plain.get_content()
+    assert f'href="{ways}"' in html.get_content()
 
 
 @pytest.mark.parametrize("kind", ["coupon_issued", "claim_rejected", "sale_opens_soon"])

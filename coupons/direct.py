@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import Error as DatabaseError
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
 
 from coupons import rows
-from coupons.errors import AlreadyClaimed, NotAdmitted
+from coupons.errors import AlreadyClaimed, NotAdmitted, UnknownUser
 from coupons.loading import highest_sequence
 from coupons.models import Coupon
 from coupons.selectors import ClaimView, issued
@@ -68,6 +69,19 @@ def first_answer(*, event_id: int, user_id: int, request: str) -> ClaimView | No
     return issued(coupon) if coupon else None
 
 
+@contextmanager
+def writing(user_id: int) -> Iterator[None]:
+    """The transaction of a claim. A user who is gone is told so (`UnknownUser`)."""
+    try:
+        with transaction.atomic():
+            wait_briefly()
+            yield
+    except IntegrityError:
+        if not get_user_model().objects.filter(pk=user_id).exists():
+            raise UnknownUser from None
+        raise
+
+
 def wait_briefly() -> None:
     """Let no statement of this transaction wait long for a lock."""
     with connection.cursor() as cursor:
@@ -76,11 +90,16 @@ def wait_briefly() -> None:
 
 def look(events: QuerySet[Event], event_id: int, user_id: int, request: str) -> ClaimView | Sale:
     """The checks of `reserve.lua`, in its order: the first answer again, or what is needed to issue; or a refusal."""
-    event = events.annotate(now=Now()).get(pk=event_id)
-    now: datetime = event.now
+    event, now = read(events, event_id)
     if event.stock_mode != Event.StockMode.DATABASE:
         raise Unavailable  # Redis is back, and this process has not heard of it: it will within a second
     return check(event, now, user_id, request)
+
+
+def read(events: QuerySet[Event], event_id: int) -> tuple[Event, datetime]:
+    """The event, and the moment by the database's clock."""
+    event = events.annotate(now=Now()).get(pk=event_id)
+    return event, event.now
 
 
 def check(event: Event, now: datetime, user_id: int, request: str) -> ClaimView | Sale:
@@ -90,12 +109,7 @@ def check(event: Event, now: datetime, user_id: int, request: str) -> ClaimView 
         for coupon in held:
             if coupon.request == request:
                 return issued(coupon)
-    if event.status == Event.Status.CLOSED or now >= event.closes_at:
-        raise Closed(opens_at=event.opens_at)
-    if event.status == Event.Status.PAUSED:
-        raise Paused(opens_at=event.opens_at)
-    if now < event.opens_at:
-        raise NotOpen(opens_at=event.opens_at)
+    refuse_if_shut(event.status, event.opens_at, event.closes_at, now)
     if len(held) >= event.per_user_limit:
         raise AlreadyClaimed(issued(held[-1]))
     if event.issued >= event.quantity:
@@ -103,6 +117,16 @@ def check(event: Event, now: datetime, user_id: int, request: str) -> ClaimView 
     if event.waiting_room and not past_redis.is_admitted(event, user_id, now):
         raise NotAdmitted(event_id=event.id)
     return Sale(event, held, now)
+
+
+def refuse_if_shut(status: str, opens_at: datetime, closes_at: datetime, now: datetime) -> None:
+    """Raise what everybody is told who does not merely ask again, unless the sale is on."""
+    if status == Event.Status.CLOSED or now >= closes_at:
+        raise Closed(opens_at=opens_at)
+    if status == Event.Status.PAUSED:
+        raise Paused(opens_at=opens_at)
+    if now < opens_at:
+        raise NotOpen(opens_at=opens_at)
 
 
 def as_it_stood(event: Event) -> QuerySet[Event]:

@@ -170,7 +170,9 @@ def _reject_surplus(event: Event, pending: Sequence[LogEntry], outcome: Outcome)
     issued = rows.existing(event.id, pending)
     surplus = [entry for entry in pending if entry not in issued]
     from_outage = event.stock_mode == Event.StockMode.DATABASE
-    failures.reject(event.id, surplus, Reason.OUTAGE if from_outage else Reason.STOCK_EXHAUSTED)
+    queued = event.strategy == Event.Strategy.LIST_QUEUE
+    reason = Reason.OUTAGE if from_outage else Reason.SOLD_OUT if queued else Reason.STOCK_EXHAUSTED
+    failures.reject(event.id, surplus, reason)
     outcome.settled += issued
     outcome.surplus += surplus
 

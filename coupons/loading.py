@@ -7,14 +7,14 @@ from operator import attrgetter
 
 from django.db.models import Max
 
-from coupons import claimants, failures
+from coupons import claimants, failures, holders
 from coupons.issuing import settle_leftovers
 from coupons.locks import PAGE
 from coupons.models import Coupon, FailedClaim
 from coupons.stock.codes import LoadCode
 from coupons.stock.records import HeldClaim, LogEntry, Window, milliseconds
 from coupons.stock.store import StockStore
-from events.models import Event
+from events.models import HOLDER_WAYS, Event
 from events.waiting_room import checkpoint
 from events.waiting_room.store import bulk_room_store
 
@@ -55,13 +55,16 @@ def load(event: Event, store: StockStore) -> Loaded:
     event.save(update_fields=["epoch", "status", "stock_mode", "fell_back_at", "updated_at"])
     if event.waiting_room:
         checkpoint.restore(event, bulk_room_store())  # before the stock: nobody may join a room that is not whole
+    if event.strategy in HOLDER_WAYS:
+        holders.load(event.id)
     code, stock = store.load(
         event.id,
         epoch=event.epoch,
         available=event.quantity - event.issued,
         sequence=max(highest_sequence(event.id), *(entry.sequence for entry in logged), 0),
         window=window_of(event),
-        claimants=_held(event.id, logged),
+        claimants=_held(event.id, logged) if event.logs_claims else (),
+        fence=event.fence,
     )
     if code is not LoadCode.LOADED:
         raise RuntimeError(f"event {event.id}: epoch {event.epoch} was in Redis before it was loaded")

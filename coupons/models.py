@@ -129,6 +129,7 @@ class FailedClaim(models.Model):
         ALREADY_CLAIMED = "already_claimed", _("The user has this coupon already")
         LOST = "lost", _("Its place in the claim log was lost")
         OUTAGE = "outage", _("No unit was left when Redis came back")
+        SOLD_OUT = "sold_out", _("All coupons were claimed before your turn")
 
     event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="failed_claims", verbose_name=_("event"))
     user_id = models.BigIntegerField(_("user ID"), db_index=True)
@@ -182,7 +183,7 @@ class FailedClaim(models.Model):
     @property
     def had_unit(self) -> bool:
         """Whether the database had a unit for it, which goes back when it is rejected."""
-        return self.reason not in (self.Reason.STOCK_EXHAUSTED, self.Reason.OUTAGE)
+        return self.reason not in (self.Reason.STOCK_EXHAUSTED, self.Reason.OUTAGE, self.Reason.SOLD_OUT)
 
 
 class Reconciliation(models.Model):

@@ -13,7 +13,7 @@ import structlog
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from coupons import claimants, drift, modes
+from coupons import claimants, drift, holders, modes
 from coupons.issuing import settle_leftovers
 from coupons.loading import highest_sequence, load, window_of
 from coupons.locks import is_free, locked_event
@@ -21,13 +21,15 @@ from coupons.models import Reconciliation
 from coupons.stock.codes import AdjustCode
 from coupons.stock.records import Snapshot
 from coupons.stock.store import StockStore
-from events.models import DATABASE_WAYS, Event
+from events.models import DATABASE_WAYS, HOLDER_WAYS, SCRIPT_WAYS, Event
 
 log = structlog.get_logger(__name__)
 
 Kind = Reconciliation.Kind
 # Sales that ended this long ago have no claims left to drain, nor keys.
 FORGET_AFTER = timedelta(days=30)
+# Seconds. Where claims are issued before they are answered, one that is older was left behind.
+SYNC_PATIENCE = 2.0
 
 
 @dataclass
@@ -50,7 +52,7 @@ def look(store: StockStore) -> Due:
             due.away.append(event.id)
             continue
         found = snapshots[event.id]  # None: it could not be read, which is for the reconciler to see
-        if found is not None and found.backlog:
+        if found is not None and found.backlog and found.oldest_age >= _patience(event):
             due.drain.append(event.id)
         if event.stock_mode == Event.StockMode.DATABASE:
             if found is None or found.loaded:
@@ -100,7 +102,10 @@ def reconcile(event_id: int, store: StockStore, *, dry_run: bool = False) -> lis
         elif not snapshot.loaded or snapshot.backlog or store.is_retired(event_id):
             return []
         found = _reconcile_stock(event, store, dry_run=dry_run) if live else []
-    found += claimants.reconcile(event_id, store, dry_run=dry_run)
+    if event.logs_claims:
+        found += claimants.reconcile(event_id, store, dry_run=dry_run)
+    elif event.strategy in HOLDER_WAYS:
+        found += holders.reconcile(event, dry_run=dry_run)
     if not live and not found and not dry_run:
         store.retire(event_id)
     return found
@@ -110,6 +115,10 @@ def _reconcile_stock(event: Event, store: StockStore, *, dry_run: bool) -> list[
     if not dry_run:
         settle_leftovers(event.id, store)
         store.adjust(event.id, epoch=event.epoch, window=window_of(event))
+    if event.strategy == Event.Strategy.REDIS_COUNTER:
+        return holders.reconcile_counter(event, store, dry_run=dry_run)
+    if event.strategy not in SCRIPT_WAYS:
+        return []  # there is no stock in Redis: it has who holds a unit, or nothing at all
     snapshot = store.snapshot(event.id)
     unsettled = claimants.unsettled(event.id, store) if dry_run else 0
     expected = max(0, event.quantity - event.issued - (snapshot.backlog - unsettled))
@@ -176,6 +185,11 @@ def _repair(event: Event, damaged: list[str], store: StockStore, *, dry_run: boo
     row.save()
     drift.mend(row)
     return row
+
+
+def _patience(event: Event) -> float:
+    """Seconds that a claim may wait in the log before a worker sees to it: who claims may be about to."""
+    return SYNC_PATIENCE if event.strategy == Event.Strategy.LUA_SYNC else 0
 
 
 def _is_live(event: Event) -> bool:

@@ -87,7 +87,7 @@ def told_by_redis(event: KnownEvent, user_id: int, name: ClaimId, standing: Stan
     if standing is None or mine is None:
         return None
     if standing.coupon is not None:
-        return issued(_noted(event, user_id, mine, standing.coupon))
+        return issued(noted(event, user_id, mine, standing.coupon))
     # Of a sale that issues before it answers the watermark says nothing: nearly all is in the database.
     says_all = event.strategy != Event.Strategy.LUA_SYNC
     if says_all and mine.epoch == standing.epoch and mine.sequence > standing.drained:
@@ -141,7 +141,7 @@ def coupons_of(user_id: int) -> QuerySet[Coupon]:
     return Coupon.objects.filter(user_id=user_id).select_related("event")
 
 
-def _noted(event: KnownEvent, user_id: int, held: HeldClaim, coupon: IssuedCoupon) -> Coupon:
+def noted(event: KnownEvent, user_id: int, held: HeldClaim, coupon: IssuedCoupon) -> Coupon:
     """A coupon as the database has it, as far as its owner sees it; put together without asking there."""
     return Coupon(
         event=Event(id=event.id, title=event.title, benefit=event.benefit),
@@ -170,6 +170,12 @@ def _is_known(name: ClaimId) -> bool:
 def issued(coupon: Coupon) -> ClaimView:
     """A claim that has its coupon, as its owner sees it."""
     return ClaimView(coupon.claim_id, "issued", coupon.claimed_at, coupon=coupon)
+
+
+def issued_claim(event_id: int, user_id: int, epoch: int, sequence: int) -> ClaimView | None:
+    """One claim of the user, if it has its coupon. `Unavailable` where too many wait for the database."""
+    found = _in_database(event_id, user_id, epoch=epoch, sequence=sequence)
+    return next((view for view in found if view.status == "issued"), None)
 
 
 def pending(event_id: int, held: HeldClaim) -> ClaimView:

@@ -47,6 +47,7 @@ class StockStore:
         self._load = Script.of(client, "coupons.stock", "load")
         self._snapshot = Script.of(client, "coupons.stock", "snapshot")
         self._adjust = Script.of(client, "coupons.stock", "adjust")
+        self._take = Script.of(client, "coupons.stock", "take")
 
     def reserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
         """Take a unit for each of `claims`, pairs of user and request digest ("" for none). One round trip."""
@@ -103,6 +104,7 @@ class StockStore:
         sequence: int,
         window: Window,
         claimants: Iterable[tuple[int, Sequence[HeldClaim]]],
+        fence: int = 0,
     ) -> tuple[LoadCode, int]:
         """Build the stock; the code and the units in it. The caller holds the drain lock: one load at a time."""
         loading = keys.loading(event_id, secrets.token_hex(4))
@@ -112,7 +114,7 @@ class StockStore:
             pipe.expire(loading, keys.LOADING_TTL)
             pipe.execute()
         code, stock = self._load(
-            keys=[*self._keys(event_id), loading], args=[epoch, available, sequence, *window.fields()]
+            keys=[*self._keys(event_id), loading], args=[epoch, available, sequence, *window.fields(), "fence", fence]
         )
         return LoadCode(code), stock
 
@@ -123,7 +125,7 @@ class StockStore:
     def retire(self, event_id: int) -> None:
         """Let the keys of a closed and drained event go after a while."""
         pipe = self.client.pipeline(transaction=False)
-        for key in (*self._keys(event_id), *room_keys.own(event_id)):
+        for key in (*self._keys(event_id), *_of_other_ways(event_id), *room_keys.own(event_id)):
             pipe.expire(key, keys.RETIRED_TTL, nx=True)
         pipe.execute()
 
@@ -150,10 +152,10 @@ class StockStore:
     def damaged(self, event_id: int) -> list[str]:
         """The event's keys that are of another type than ours: nothing can be read from them. One round trip."""
         pipe = self.client.pipeline(transaction=False)
-        names = self._keys(event_id)
+        names = [*self._keys(event_id), *_of_other_ways(event_id)]
         for key in names:
             pipe.type(key)
-        types = zip(names, pipe.execute(), ("hash", "hash", "stream"), strict=True)
+        types = zip(names, pipe.execute(), ("hash", "hash", "stream", "list", "set"), strict=True)
         return [key for key, kind, ours in types if kind not in (ours, "none")]
 
     def remove(self, names: Iterable[str]) -> None:
@@ -163,7 +165,7 @@ class StockStore:
 
     def snapshot(self, event_id: int) -> Snapshot:
         """Everything about the stock at one moment."""
-        return Snapshot(*self._snapshot(keys=self._keys(event_id), args=[]))
+        return Snapshot(*self._snapshot(keys=[*self._keys(event_id), keys.queue(event_id)], args=[]))
 
     def snapshots(self, event_ids: Sequence[int]) -> dict[int, Snapshot | None]:
         """`snapshot` of several events, each at its own moment; None for one whose keys are not ours to read.
@@ -179,24 +181,41 @@ class StockStore:
     def _snapshot_each(self, event_ids: Sequence[int], command: str, script: str) -> list[Any]:
         pipe = self.client.pipeline(transaction=False)
         for event_id in event_ids:
-            pipe.execute_command(command, script, 3, *self._keys(event_id))
+            pipe.execute_command(command, script, 4, *self._keys(event_id), keys.queue(event_id))
         return pipe.execute(raise_on_error=False)
 
     def backlogs(self, event_ids: Sequence[int]) -> dict[int, int]:
-        """The length of each event's claim log, in one round trip; 0 for one that is not ours to read."""
+        """How many claims each event's log and queue hold, in one round trip; 0 for one that is not ours to read."""
         pipe = self.client.pipeline(transaction=False)
         for event_id in event_ids:
             pipe.xlen(keys.log(event_id))
-        return {event_id: length or 0 for event_id, length in _answered(event_ids, pipe.execute(raise_on_error=False))}
+            pipe.llen(keys.queue(event_id))
+        lengths: dict[int, int] = {}
+        both = [event_id for event_id in event_ids for _ in range(2)]
+        for event_id, length in _answered(both, pipe.execute(raise_on_error=False)):
+            lengths[event_id] = lengths.get(event_id, 0) + (length or 0)
+        return lengths
 
     def read_log(self, event_id: int, *, after: str | None = None, count: int) -> list[LogEntry]:
-        """The oldest `count` entries of the claim log behind the entry `after`."""
+        """The oldest `count` entries of the claim log behind the entry `after`. What is queued comes into it first."""
+        self.take(event_id, count)
         start = f"({after}" if after else "-"
         entries: Any = self.client.xrange(keys.log(event_id), min=start, count=count)
         return [LogEntry.parse(entry_id, fields) for entry_id, fields in entries]
 
+    def entry(self, event_id: int, entry_id: str) -> LogEntry | None:
+        """One entry of the claim log; None where it has left it."""
+        entries: Any = self.client.xrange(keys.log(event_id), min=entry_id, max=entry_id)
+        return LogEntry.parse(*entries[0]) if entries else None
+
+    def take(self, event_id: int, most: int) -> int:
+        """Move the oldest claims of the queue into the claim log; how many."""
+        return int(self._take(keys=[keys.queue(event_id), keys.log(event_id)], args=[most]))
+
     def in_log(self, event_id: int, entry_ids: Sequence[str]) -> set[str]:
-        """Which of the entries are in the claim log, in one round trip."""
+        """Which of the entries are in the claim log, once what is queued has come into it."""
+        while self.take(event_id, CHUNK):
+            pass
         pipe = self.client.pipeline(transaction=False)
         for entry_id in entry_ids:
             pipe.xrange(keys.log(event_id), min=entry_id, max=entry_id)
@@ -284,6 +303,11 @@ def _answered(event_ids: Sequence[int], answers: Sequence[Any]) -> Iterator[tupl
             yield event_id, answer
     if outage is not None and not told:
         raise outage
+
+
+def _of_other_ways(event_id: int) -> list[str]:
+    """The keys that only some strategies have."""
+    return [keys.queue(event_id), keys.holders(event_id)]
 
 
 def _minute() -> int:

@@ -2,8 +2,13 @@
 
 from coupons.strategies.base import ClaimResult, Result, Strategy
 from coupons.strategies.conditional_update import ConditionalUpdate
+from coupons.strategies.distributed_lock import DistributedLock
+from coupons.strategies.list_queue import ListQueue
 from coupons.strategies.lua_async import LuaAsync
+from coupons.strategies.lua_sync import LuaSync
 from coupons.strategies.optimistic import Optimistic
+from coupons.strategies.redis_counter import RedisCounter
+from coupons.strategies.redis_set import RedisSet
 from coupons.strategies.row_lock import RowLock
 from coupons.strategies.skip_locked import SkipLocked
 from events.catalogue import KnownEvent
@@ -17,6 +22,11 @@ STRATEGIES: dict[str, Strategy] = {
         RowLock(),
         ConditionalUpdate(),
         SkipLocked(),
+        RedisSet(),
+        RedisCounter(),
+        DistributedLock(),
+        ListQueue(),
+        LuaSync(),
         LuaAsync(),
     )
 }

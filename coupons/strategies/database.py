@@ -4,12 +4,8 @@ import random
 import time
 from abc import abstractmethod
 
-from django.contrib.auth import get_user_model
-from django.db import IntegrityError, transaction
-
 from coupons import direct, metrics
 from coupons.direct import Overtaken, Sale
-from coupons.errors import UnknownUser
 from coupons.selectors import ClaimView
 from coupons.strategies.base import ClaimResult, Strategy
 from events.catalogue import KnownEvent
@@ -45,17 +41,11 @@ class DatabaseStrategy(Strategy):
         raise Unavailable
 
     def _issue(self, sale: Sale, user_id: int, request: str) -> ClaimView:
-        try:
-            with transaction.atomic():
-                direct.wait_briefly()
-                sale, number = self.take(sale, user_id, request)
-                claim = direct.write(sale, user_id, request, number)
-                self.finish(sale)
-                return claim
-        except IntegrityError:
-            if not get_user_model().objects.filter(pk=user_id).exists():
-                raise UnknownUser from None
-            raise
+        with direct.writing(user_id):
+            sale, number = self.take(sale, user_id, request)
+            claim = direct.write(sale, user_id, request, number)
+            self.finish(sale)
+            return claim
 
     @abstractmethod
     def take(self, sale: Sale, user_id: int, request: str) -> tuple[Sale, int]:

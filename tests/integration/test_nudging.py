@@ -13,6 +13,7 @@ from redis import Redis
 
 from coupons import services
 from coupons.nudging import TASK, Nudger
+from coupons.strategies import lua_async
 from coupons.tasks import issue_claims
 from events.models import Event
 from tests.celery_kit import broker_at
@@ -94,7 +95,7 @@ def test_a_claim_is_answered_while_the_broker_hangs(
     sale: Callable[..., Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nudger = Held(monkeypatch)
-    monkeypatch.setattr(services, "nudger", nudger)
+    monkeypatch.setattr(lua_async, "nudger", nudger)
     event = sale(quantity=5)
     nudger.expected = 1
     first, second = make_user(), make_user()

@@ -12,9 +12,10 @@ from events.waiting_room.codes import VisitCode
 from tests import room_kit
 from tests.stock_kit import source
 
-STOCK, ROOM = ("reserve", "settle", "release", "load", "snapshot", "adjust"), ("visit", "restore")
+STOCK = ("reserve", "settle", "release", "load", "snapshot", "adjust", "push", "take", "lock", "unlock", "extend")
+ROOM = ("visit", "restore")
 SCRIPTS = (*STOCK, *ROOM)
-WITH_CLOCK = {"reserve", "snapshot", *ROOM}
+WITH_CLOCK = {"reserve", "snapshot", "push", *ROOM}
 ENUMS: dict[str, type[IntEnum]] = {
     "reserve": codes.ReserveCode,
     "load": codes.LoadCode,
@@ -76,7 +77,12 @@ def test_every_code_is_returned_somewhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(SCRIPTS) - set(ENUMS)))
 def test_a_script_without_an_enum_has_no_codes(name: str) -> None:
-    assert script(name).local_codes == {}
+    if name == "push":  # it answers as reserve.lua does
+        reserve = script("reserve").documented_codes
+        assert script(name).documented_codes == script(name).local_codes
+        assert script(name).local_codes.items() <= reserve.items()
+    else:
+        assert script(name).local_codes == {}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -155,7 +161,7 @@ def test_a_script_makes_up_no_key(name: str) -> None:
     """Redis Cluster sends a script to the node of the keys it declares: no key may be built in it."""
     code = script(name).code
     assert "sc:" not in code
-    for argument in re.findall(r"redis\.call\('[A-Z]+', (\w+)", code):
+    for argument in re.findall(r"redis\.call\('(?!PUBLISH)[A-Z]+', (\w+)", code):
         assert argument.endswith("_key") or argument in {"buckets", "bucket", "key", "lines", "KEYS", "unpack"}, (
             argument
         )
@@ -176,6 +182,12 @@ def test_all_keys_of_an_event_share_its_hash_tag() -> None:
         keys.loading(7, "<token>"),
         keys.issued(7, 29_920_570),
         keys.bucket(7, 42),
+        keys.queue(7),
+        keys.holders(7),
+        keys.lock(7),
+        keys.lock(7, "42"),
+        keys.waiting(7),
+        keys.waiting(7, "42"),
         *room_keys.own(7),
         room_keys.left(7, 42),
     ]
@@ -186,6 +198,7 @@ def test_all_keys_of_an_event_share_its_hash_tag() -> None:
 def test_the_table_of_the_key_file_lists_every_key() -> None:
     table = keys.__doc__ or ""
     names = [keys.state(7), keys.claimants(7), keys.log(7), keys.loading(7, "<token>"), AN_ISSUED, keys.bucket(7, 42)]
+    names += [keys.queue(7), keys.holders(7), keys.lock(7), keys.waiting(7)]
     for name in names:
         assert f"`{name}`" in table
     table = (room_keys.__doc__ or "").replace("`:1`", "`sc:{7}:line:1`")

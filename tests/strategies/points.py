@@ -1,0 +1,68 @@
+"""The steps of each strategy at which a test can have something happen. They are patched in here; the product has none.
+
+A name of a step is `<before or after> <what>`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from django.db import connection
+
+from coupons import rows
+from coupons.stock.store import HotStore, StockStore
+from coupons.stock.ways import WayStore
+from coupons.strategies import STRATEGIES
+
+WRITING = ("after the coupon", "before the commit", "after the commit")
+STEPS: dict[str, tuple[str, ...]] = {
+    "optimistic": ("after the unit", *WRITING),
+    "row_lock": ("after the unit", *WRITING),
+    "conditional_update": ("after the unit", *WRITING),
+    "skip_locked": ("after the unit", *WRITING),
+    "redis_set": ("after the set", *WRITING),
+    "redis_counter": ("after the counter", *WRITING),
+    "distributed_lock": ("after the lock", *WRITING, "before the release"),
+    "list_queue": ("after the push",),
+    "lua_sync": ("after the script", *WRITING, "after the settling"),
+    "lua_async": ("after the script",),
+}
+OF_A_DRAIN = ("after the take", *WRITING, "after the settling")
+
+
+def owner_of(step: str, strategy: str) -> tuple[Any, str]:
+    """Whose function it is, and which."""
+    return {
+        "the unit": (type(STRATEGIES[strategy]), "take"),
+        "the coupon": (rows, "issue"),
+        "the commit": (connection, "commit"),
+        "the set": (WayStore, "add"),
+        "the counter": (WayStore, "count_down"),
+        "the lock": (WayStore, "lock"),
+        "the release": (WayStore, "unlock"),
+        "the push": (WayStore, "push"),
+        "the take": (StockStore, "take"),
+        "the script": (HotStore, "reserve"),
+        "the settling": (StockStore, "settle"),
+    }[step]
+
+
+@contextmanager
+def at(name: str, strategy: str, act: Callable[[], None]) -> Iterator[None]:
+    """Have it done when the step is come to for the first time."""
+    when, _, step = name.partition(" ")
+    owner, attribute = owner_of(step, strategy)
+    function = getattr(owner, attribute)
+    to_do = [act]
+
+    def instead(*arguments: Any, **options: Any) -> Any:
+        if when == "before" and to_do:
+            to_do.pop()()
+        answer = function(*arguments, **options)
+        if when == "after" and to_do:
+            to_do.pop()()
+        return answer
+
+    with patch.object(owner, attribute, instead):
+        yield

@@ -1,0 +1,242 @@
+"""One contract for all ways to hand out units: what each promises is held to, and each in the same words."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from coupons import selectors, services
+from coupons.errors import AlreadyClaimed, UnknownUser
+from coupons.issuing import issue_claims
+from coupons.models import Coupon, FailedClaim
+from coupons.reconciling import reconcile
+from coupons.stock.store import StockStore, bulk_store
+from coupons.strategies import STRATEGIES, ClaimResult, Strategy
+from events import services as sales
+from events.catalogue import catalogue
+from events.errors import Closed, EventNotFound, NotOpen, Paused, SoldOut, Unavailable
+from events.models import Event
+from notifications.models import Notification
+from tests.factories import make_event, make_user, make_users
+from tests.sales import NOBODY
+from tests.strategies.conftest import Forks
+from tests.strategies.points import OF_A_DRAIN, STEPS
+
+Sale = Callable[..., Event]
+
+every = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=list(STRATEGIES))
+
+
+def claim(event: Event, user: int, key: str = "") -> ClaimResult:
+    """Claim, asking again where one is told to."""
+    for _ in range(1000):
+        try:
+            return services.claim(event_id=event.pk, user_id=user, idempotency_key=key)
+        except Unavailable:
+            continue
+    raise AssertionError("unavailable all the time")
+
+
+def settle(event: Event) -> None:
+    """Let the worker come to the end of its work."""
+    if event.logs_claims:
+        issue_claims(event.pk, bulk_store())
+    catalogue.refresh()
+
+
+def assert_exactly(event: Event, number: int) -> None:
+    """So many coupons, one each, counted, with a notification each, and none more."""
+    event.refresh_from_db()
+    coupons = Coupon.objects.filter(event=event)
+    assert (event.issued, coupons.count(), coupons.values("user").distinct().count()) == (number, number, number)
+    assert Notification.objects.filter(kind="coupon_issued").count() == number
+
+
+# How many ------------------------------------------------------------------------------------------------------------
+
+
+@every
+def test_fifty_callers_in_four_processes_get_exactly_what_there_is(
+    sale: Sale, forks: Forks, strategy: Strategy
+) -> None:
+    event, users = sale(strategy=strategy.name, quantity=20), make_users(50)
+    told = forks.rush(event, users)
+    settle(event)
+    accepted = [one for one in told if one["code"] == "accepted"]
+    refused = Counter(one["code"] for one in told if one["code"] != "accepted")
+    if strategy.refuses_truly:
+        assert_exactly(event, 20)
+    else:  # some left when no unit was to be had, and one was: whoever comes next has it
+        for user in users:
+            try:
+                claim(event, user)
+            except (SoldOut, AlreadyClaimed):
+                continue
+        assert_exactly(event, 20)
+    if strategy.decides_at_once:
+        assert set(refused) <= {"sold_out"}
+        owners = set(Coupon.objects.values_list("user", flat=True))
+        assert {one["user"] for one in accepted} <= owners
+    else:
+        rejected = FailedClaim.objects.filter(event=event, reason="sold_out", status="rejected")
+        assert rejected.count() == len(accepted) - 20
+        assert Notification.objects.filter(kind="claim_rejected").count() == len(accepted) - 20
+    if strategy.ordered:
+        assert_in_order(accepted)
+
+
+def assert_in_order(accepted: list[dict[str, Any]]) -> None:
+    """P6: who was answered before another asked has the lower number."""
+    assert len({one["sequence"] for one in accepted}) == len(accepted)
+    for one in accepted:
+        later = [other["sequence"] for other in accepted if other["began"] > one["ended"]]
+        assert all(number > one["sequence"] for number in later)
+
+
+@every
+def test_one_user_in_four_processes_gets_one(sale: Sale, forks: Forks, strategy: Strategy) -> None:
+    event, user = sale(strategy=strategy.name, quantity=20, burst=1000), make_user().pk
+    told = forks.rush(event, [user] * 24)
+    settle(event)
+    assert Counter(one["code"] for one in told) == {"accepted": 1, "already_claimed": 23}
+    assert_exactly(event, 1)
+
+
+# What is answered -----------------------------------------------------------------------------------------------------
+
+
+@every
+def test_a_claim_is_told_and_found_again_by_its_owner_only(sale: Sale, strategy: Strategy) -> None:
+    event, (user, other) = sale(strategy=strategy.name, quantity=2), make_users(2)
+    claimed = claim(event, user)
+    assert claimed.claim.status == ("issued" if strategy.at_once else "pending")
+    name = str(claimed.claim.id)
+    assert selectors.claim_of(event_id=event.pk, user_id=user, claim_id=name).status == claimed.claim.status
+    settle(event)
+    for told in (
+        selectors.claim_of(event_id=event.pk, user_id=user, claim_id=name),
+        selectors.claims_of(event_id=event.pk, user_id=user)[0],
+    ):
+        assert told.status == "issued"
+        assert told.coupon is not None
+        assert told.coupon.code == Coupon.objects.get().code
+    with pytest.raises(Exception, match="no such claim"):
+        selectors.claim_of(event_id=event.pk, user_id=other, claim_id=name)
+
+
+@every
+def test_a_request_that_is_sent_again_has_its_first_answer_and_another_has_none(sale: Sale, strategy: Strategy) -> None:
+    event, user = sale(strategy=strategy.name, quantity=3), make_user().pk
+    first = claim(event, user, "key")
+    assert first.result == "accepted"
+    for _ in range(2):
+        again = claim(event, user, "key")
+        assert (again.result, again.claim.id) == ("repeated", first.claim.id)
+        settle(event)
+    for key in ("another", ""):
+        with pytest.raises(AlreadyClaimed) as refused:
+            claim(event, user, key)
+        assert refused.value.claim.id == first.claim.id
+    sales.close(event_id=event.pk)
+    catalogue.refresh()
+    assert claim(event, user, "key").claim.id == first.claim.id
+    assert_exactly(event, 1)
+
+
+@every
+def test_refusals_are_those_of_the_contract(sale: Sale, strategy: Strategy) -> None:
+    now, (first, second) = timezone.now(), make_users(2)
+    with pytest.raises(EventNotFound):
+        claim(make_event(strategy=strategy.name), first)
+    event = sale(strategy=strategy.name, quantity=1, opens_at=now + timedelta(minutes=5))
+    with pytest.raises(NotOpen) as early:
+        claim(event, first)
+    assert abs(early.value.opens_at - event.opens_at) < timedelta(milliseconds=1)
+    event = sale(strategy=strategy.name, quantity=1)
+    sales.pause(event_id=event.pk)
+    with pytest.raises(Paused):
+        claim(event, first)
+    sales.resume(event_id=event.pk)
+    catalogue.refresh()
+    claim(event, first)
+    settle(event)
+    with pytest.raises(SoldOut):
+        claim(event, second)
+    sales.close(event_id=event.pk)
+    with pytest.raises(Closed):
+        claim(event, second)
+    assert_exactly(event, 1)
+
+
+@every
+def test_a_user_who_is_gone_takes_no_unit_for_good(sale: Sale, strategy: Strategy) -> None:
+    event, user = sale(strategy=strategy.name, quantity=1), make_user().pk
+    try:
+        claim(event, NOBODY)
+    except UnknownUser:
+        assert strategy.at_once
+    else:  # accepted, and found out when it was to be written
+        assert event.logs_claims
+        for _ in range(4):
+            settle(event)
+            FailedClaim.objects.exclude(next_attempt_at=None).update(next_attempt_at=timezone.now())
+        assert FailedClaim.objects.get().status == "rejected"
+    claim(event, user)
+    settle(event)
+    assert_exactly(event, 1)
+
+
+@every
+def test_the_quantity_can_be_changed_and_holds(sale: Sale, strategy: Strategy) -> None:
+    event, users = sale(strategy=strategy.name, quantity=2), make_users(6)
+    terms = Event.objects.values("opens_at", "closes_at", "per_user_limit", "rate_per_second", "burst").get(pk=event.pk)
+    claim(event, users[0])
+    settle(event)
+    for quantity, more in ((5, 3), (4, 0)):
+        sales.change(event_id=event.pk, quantity=quantity, **terms)
+        catalogue.refresh()
+        for user in users[1 : 1 + more]:
+            claim(event, user)
+            settle(event)
+    with pytest.raises(SoldOut):
+        claim(event, users[5])
+    assert_exactly(event, 4)
+
+
+# What a crash leaves --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "step"), [(name, step) for name, steps in STEPS.items() for step in steps])
+def test_a_process_that_is_killed_has_its_claim_finished_by_the_next_request(
+    sale: Sale, forks: Forks, name: str, step: str
+) -> None:
+    event, users = sale(strategy=name, quantity=3), make_users(4)
+    forks.kill(event, step, users[0])
+    for user in users[1:3]:
+        assert claim(event, user).result == "accepted"
+    settle(event)
+    mine = claim(event, users[0], "key")
+    assert claim(event, users[0], "key").claim.id == mine.claim.id
+    settle(event)
+    assert_exactly(event, 3)
+    with pytest.raises(SoldOut):
+        claim(event, users[3])
+
+
+@pytest.mark.parametrize("step", OF_A_DRAIN)
+def test_a_worker_that_is_killed_leaves_a_queue_that_ends_exactly_right(
+    sale: Sale, forks: Forks, store: StockStore, step: str
+) -> None:
+    event, users = sale(strategy="list_queue", quantity=3), make_users(5)
+    for user in users:
+        claim(event, user)
+    forks.kill(event, step, work="drain")
+    settle(event)
+    assert list(Coupon.objects.order_by("id").values_list("user", flat=True)) == users[:3]
+    assert sorted(FailedClaim.objects.values_list("user_id", "reason")) == [(user, "sold_out") for user in users[3:]]
+    assert_exactly(event, 3)
+    for _ in range(2):
+        assert reconcile(event.pk, store) == []

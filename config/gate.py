@@ -7,10 +7,11 @@ contract, and what is answered here is made by the same functions as there.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import orjson
@@ -48,6 +49,7 @@ _PROCESS = secrets.token_hex(4).encode()  # before the number of a request, so t
 _requests = count(1)
 
 PREFIX = "/api/v1/events/"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 KNOWN_HOSTS = 1000
 WAITING = 1000  # calls that wait for a thread, of each kind
 
@@ -169,7 +171,7 @@ class Gate:
         body = b""
         if request.length:
             body = await _read(receive)
-            if len(body) != request.length or not _is_object(body):
+            if len(body) != request.length or not request.read(body):
                 return await self._otherwise(request.scope, given(body, receive), send)
         try:
             if not request.route.public:
@@ -187,7 +189,7 @@ class Gate:
 class Request:
     """A request on its way to an endpoint."""
 
-    __slots__ = ("argument", "event_id", "headers", "lane", "length", "repeats", "route", "scope", "user_id")
+    __slots__ = ("argument", "body", "event_id", "headers", "lane", "length", "repeats", "route", "scope", "user_id")
 
     def __init__(self, scope: Scope, route: Route, event_id: int, argument: str) -> None:
         self.scope = scope
@@ -199,6 +201,7 @@ class Request:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.repeats = len(self.headers) != len(scope["headers"])
         self.length = 0
+        self.body: Mapping[str, Any] = NOTHING
 
     def is_plain(self) -> bool:
         """Whether it can be read without Django: JSON or no body at all, no header twice, JSON for an answer."""
@@ -213,6 +216,17 @@ class Request:
         self.length = int(length)
         media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         return media_type == b"application/json" and self.length <= settings.API_BODY_LIMIT
+
+    def read(self, body: bytes) -> bool:
+        """Take the body for what it says; whether it is a JSON object."""
+        try:
+            read = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return False
+        if isinstance(read, dict):
+            self.body = read
+            return True
+        return False
 
     def header(self, name: str) -> str | None:
         """A header's text, None where it was not sent. What is not ASCII is nothing, as it is for the other lane."""
@@ -263,13 +277,6 @@ async def _read(receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     return b"".join(parts)
-
-
-def _is_object(body: bytes) -> bool:
-    try:
-        return isinstance(orjson.loads(body), dict)
-    except orjson.JSONDecodeError:
-        return False
 
 
 def _know_the_events() -> None:

@@ -31,7 +31,9 @@ class Holding:
     def entry(self) -> LogEntry:
         """The claim as the log would have it."""
         one = self.claim
-        return LogEntry(one.epoch, one.sequence, self.user_id, one.ordinal, one.claimed_ms, one.request)
+        return LogEntry(
+            one.epoch, one.sequence, self.user_id, one.ordinal, one.claimed_ms, one.request, one.place, one.units
+        )
 
 
 def reconcile(event_id: int, store: StockStore, *, dry_run: bool) -> list[Reconciliation]:

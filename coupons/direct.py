@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import count, islice
 from typing import NamedTuple
 
 from django.conf import settings
@@ -18,10 +19,10 @@ from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
 
 from coupons import rows
-from coupons.errors import AlreadyClaimed, NotAdmitted, UnknownUser
+from coupons.errors import AlreadyClaimed, NotAdmitted, UnknownUser, too_many
 from coupons.loading import highest_sequence
-from coupons.models import Coupon
-from coupons.selectors import ClaimView, issued
+from coupons.models import Coupon, FailedClaim
+from coupons.selectors import ClaimView, claims_in, issued
 from coupons.stock.records import LogEntry, milliseconds
 from events.errors import Closed, NotOpen, Paused, SoldOut, Unavailable
 from events.models import Event
@@ -43,6 +44,7 @@ class Sale(NamedTuple):
     event: Event
     held: list[Coupon]
     now: datetime
+    quantity: int = 1  # that is asked for
 
 
 @contextmanager
@@ -65,8 +67,8 @@ def first_answer(*, event_id: int, user_id: int, request: str) -> ClaimView | No
     """The claim that this request made before, None where it made none."""
     if not request:
         return None
-    coupon = Coupon.objects.filter(event_id=event_id, user_id=user_id, request=request).select_related("event").first()
-    return issued(coupon) if coupon else None
+    held = Coupon.objects.filter(event_id=event_id, user_id=user_id, request=request).select_related("event")
+    return next(iter(claims_in(held)), None)
 
 
 @contextmanager
@@ -88,12 +90,12 @@ def wait_briefly() -> None:
         cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
 
 
-def look(events: QuerySet[Event], event_id: int, user_id: int, request: str) -> ClaimView | Sale:
+def look(events: QuerySet[Event], event_id: int, user_id: int, request: str, quantity: int = 1) -> ClaimView | Sale:
     """The checks of `reserve.lua`, in its order: the first answer again, or what is needed to issue; or a refusal."""
     event, now = read(events, event_id)
     if event.stock_mode != Event.StockMode.DATABASE:
         raise Unavailable  # Redis is back, and this process has not heard of it: it will within a second
-    return check(event, now, user_id, request)
+    return check(event, now, user_id, request, quantity)
 
 
 def read(events: QuerySet[Event], event_id: int) -> tuple[Event, datetime]:
@@ -102,21 +104,19 @@ def read(events: QuerySet[Event], event_id: int) -> tuple[Event, datetime]:
     return event, event.now
 
 
-def check(event: Event, now: datetime, user_id: int, request: str) -> ClaimView | Sale:
+def check(event: Event, now: datetime, user_id: int, request: str, quantity: int = 1) -> ClaimView | Sale:
     """`look`, for an event that was read already, wherever it sells from."""
     held = list(Coupon.objects.filter(event=event, user_id=user_id).select_related("event").order_by("id"))
-    if request:
-        for coupon in held:
-            if coupon.request == request:
-                return issued(coupon)
+    if request and (first := claims_in(one for one in held if one.request == request)):
+        return first[0]
     refuse_if_shut(event.status, event.opens_at, event.closes_at, now)
-    if len(held) >= event.per_user_limit:
-        raise AlreadyClaimed(issued(held[-1]))
-    if event.issued >= event.quantity:
+    if len(held) + quantity > event.per_user_limit:
+        raise AlreadyClaimed(claims_in(held)[-1]) if held else too_many(event.per_user_limit)
+    if event.quantity - event.issued < quantity:
         raise SoldOut
     if event.waiting_room and not past_redis.is_admitted(event, user_id, now):
         raise NotAdmitted(event_id=event.id)
-    return Sale(event, held, now)
+    return Sale(event, held, now, quantity)
 
 
 def refuse_if_shut(status: str, opens_at: datetime, closes_at: datetime, now: datetime) -> None:
@@ -142,20 +142,29 @@ def as_it_stood(event: Event) -> QuerySet[Event]:
 
 def next_number(event: Event) -> int:
     """The number that follows the last one; the caller has the lock of the event's row."""
-    in_epoch = Coupon.objects.filter(event=event, epoch=event.epoch).aggregate(last=Max("sequence"))["last"]
-    return (in_epoch or highest_sequence(event.id)) + 1
+    of_epoch = {"event": event, "epoch": event.epoch}
+    in_epoch = [
+        model.objects.filter(**of_epoch).aggregate(last=Max("sequence"))["last"] for model in (Coupon, FailedClaim)
+    ]
+    return (max(filter(None, in_epoch), default=0) or highest_sequence(event.id)) + 1
 
 
 def write(sale: Sale, user_id: int, request: str, number: int) -> ClaimView:
-    """Write the coupon of a unit that is taken; `Overtaken` where another request of the user was quicker."""
+    """Write the coupons of units that are taken; `Overtaken` where another request of the user was quicker."""
     event = sale.event
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # a user who is gone must show himself here
     taken = {coupon.ordinal for coupon in sale.held}
-    ordinal = next(one for one in range(1, len(taken) + 2) if one not in taken)
-    entry = LogEntry(event.epoch, number, user_id, ordinal, milliseconds(sale.now), request)
-    if not rows.issue(event.id, [entry], sale.now):
+    free = (one for one in count(1) if one not in taken)
+    at = milliseconds(sale.now)
+    entries = [
+        LogEntry(event.epoch, number + nth, user_id, ordinal, at, request, nth + 1, sale.quantity)
+        for nth, ordinal in enumerate(islice(free, sale.quantity))
+    ]
+    if len(rows.issue(event.id, entries, sale.now)) < sale.quantity:
         raise Overtaken
     if event.waiting_room:
         past_redis.forget(event.id, user_id)
-    return issued(Coupon.objects.select_related("event").get(event=event, epoch=entry.epoch, sequence=number))
+    numbers = (number, number + sale.quantity - 1)
+    written = Coupon.objects.filter(event=event, epoch=event.epoch, sequence__range=numbers).select_related("event")
+    return issued(*written.order_by("sequence"))

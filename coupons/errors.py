@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from events.errors import Refusal
+from events.errors import Invalid, Refusal
 
 if TYPE_CHECKING:
     from coupons.selectors import ClaimView
 
 
 class AlreadyClaimed(Refusal):
-    """You have claimed this coupon already. `claim` is the claim you hold."""
+    """You have claimed this coupon already, or would have more than you may. `claim` is the claim you hold."""
 
     code = "already_claimed"
 
@@ -20,6 +20,11 @@ class AlreadyClaimed(Refusal):
     def fields(self) -> dict[str, Any]:
         """The claim the user holds."""
         return {"claim": self.claim.as_json()}
+
+
+def too_many(limit: int) -> Invalid:
+    """The refusal of a claim of more units than a user may have, or of no whole number of them."""
+    return Invalid({"quantity": [f"A whole number from 1 to {limit}."]})
 
 
 class UnknownUser(Refusal):

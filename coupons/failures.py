@@ -35,41 +35,50 @@ def of(event_id: int, entries: Sequence[LogEntry]) -> dict[LogEntry, FailedClaim
     return {wanted[_name(one)]: one for one in found if _name(one) in wanted}
 
 
-def note(event_id: int, entry: LogEntry, error: DatabaseError, now: datetime) -> bool:
-    """Note that the database refused the entry; True when that was the last attempt and the claim is rejected."""
-    failed = of(event_id, [entry]).get(entry) or FailedClaim(
+def note(event_id: int, claim: Sequence[LogEntry], error: DatabaseError, now: datetime) -> bool:
+    """Note that the database refused the claim; True when that was the last attempt and it is rejected."""
+    noted = of(event_id, claim)
+    last = any(failed.attempts >= len(RETRY_AFTER) for failed in noted.values())
+    for entry in claim:
+        failed = noted.get(entry) or _unsaved(event_id, entry)
+        failed.reason = Reason.ERROR
+        failed.error = _what_it_said(error)
+        if not last:
+            failed.next_attempt_at = now + timedelta(seconds=RETRY_AFTER[failed.attempts])
+            failed.attempts += 1
+            failed.status = Status.RETRYING
+            log.warning("claim_failed", claim_id=str(failed.claim_id), attempt=failed.attempts, error=failed.error)
+        failed.save()
+    if last:
+        reject(event_id, claim, Reason.ERROR)
+    return last
+
+
+def _unsaved(event_id: int, entry: LogEntry) -> FailedClaim:
+    return FailedClaim(
         event_id=event_id,
         epoch=entry.epoch,
         sequence=entry.sequence,
+        place=entry.place,
+        units=entry.units,
         user_id=entry.user_id,
         ordinal=entry.ordinal,
         request=entry.request,
         claimed_at=instant(entry.claimed_ms),
     )
-    failed.reason = Reason.ERROR
-    failed.error = _what_it_said(error)
-    last = failed.attempts >= len(RETRY_AFTER)
-    if not last:
-        failed.next_attempt_at = now + timedelta(seconds=RETRY_AFTER[failed.attempts])
-        failed.attempts += 1
-        failed.status = Status.RETRYING
-        log.warning("claim_failed", claim_id=str(failed.claim_id), attempt=failed.attempts, error=failed.error)
-    failed.save()
-    if last:
-        reject(event_id, [entry], Reason.ERROR)
-    return last
 
 
 def reject(event_id: int, entries: Sequence[LogEntry], reason: FailedClaim.Reason) -> None:
-    """End the claims without a coupon, and tell their owners why."""
+    """End the claims that the entries are the units of, without a coupon, and tell their owners why."""
     if not entries:
         return
     now = timezone.now()
     rows.reject(event_id, entries, reason, now)
-    notify(Notification.Kind.CLAIM_REJECTED, [_told(event_id, entry, reason) for entry in entries])
+    claims = list({(entry.epoch, entry.first, entry.user_id): entry for entry in entries}.values())
+    notify(Notification.Kind.CLAIM_REJECTED, [_told(event_id, entry, reason) for entry in claims])
     metrics.REJECTED.labels(reason=reason).inc(len(entries))
-    for entry in entries:
-        log.warning("claim_rejected", claim_id=str(ClaimId(event_id, entry.epoch, entry.sequence)), reason=reason)
+    for entry in claims:
+        log.warning("claim_rejected", claim_id=str(ClaimId(event_id, entry.epoch, entry.first)), reason=reason)
 
 
 def reject_lost(event_id: int, logged: Set[LogEntry]) -> int:
@@ -93,7 +102,7 @@ def _name(claim: LogEntry | FailedClaim) -> tuple[int, int, int]:
 
 
 def _told(event_id: int, entry: LogEntry, reason: FailedClaim.Reason) -> Fact:
-    claim_id = str(ClaimId(event_id, entry.epoch, entry.sequence))
+    claim_id = str(ClaimId(event_id, entry.epoch, entry.first))
     return Fact(entry.user_id, claim_id, {"event_id": event_id, "claim_id": claim_id, "reason": reason.value})
 
 

@@ -11,6 +11,7 @@ from coupons import answers, selectors, services
 from coupons.api.requests import idempotency_key
 from coupons.models import ClaimId
 from coupons.stock.records import Reply, Reservation, Standing
+from coupons.stock.store import Asked
 from coupons.strategies import ClaimResult, lua_async
 from events.answers import Answer
 from events.catalogue import catalogue
@@ -26,7 +27,7 @@ class CouponEndpoints:
         self._events = events
         self._threads = threads
         bounds = {"at_most": settings.GATE_GROUP, "waiting": settings.GATE_WAITING}
-        self._reservations: Grouped[tuple[int, str], tuple[Reply, Reservation]] = Grouped(
+        self._reservations: Grouped[Asked, tuple[Reply, Reservation]] = Grouped(
             threads.asking_redis(lua_async.reserve, lua_async.areserve), **bounds
         )
         self._standings: Grouped[tuple[int, ClaimId], Standing | None] = Grouped(
@@ -43,16 +44,18 @@ class CouponEndpoints:
         try:
             request = services.digest(idempotency_key(call.header("idempotency-key")))
             event = catalogue.at_hand(call.event_id) or await self._events.known(call.event_id)
+            quantity = services.units_of(event, call.body.get("quantity", 1))
+            asked = (event, call.user_id, request, quantity)
             if services.is_claimed_in_groups(event):
                 try:
-                    reply, reservation = await self._reservations.ask(event.id, (call.user_id, request))
+                    reply, reservation = await self._reservations.ask(event.id, (call.user_id, request, quantity))
                     claimed = lua_async.answer(event, reply, reservation)
                 except RedisError as error:
                     if not services.redis_is_lost(event, error):
                         raise Unavailable from error
-                    claimed = await self._threads.database(services.claim_without_redis, event, call.user_id, request)
+                    claimed = await self._threads.database(services.claim_without_redis, *asked)
             else:
-                claimed = await self._threads.database(services.claim_by_strategy, event, call.user_id, request)
+                claimed = await self._threads.database(services.claim_by_strategy, *asked)
         except Refusal as refusal:
             services.count(refusal.code)
             raise

@@ -3,12 +3,15 @@
 A batch is one transaction: read the log, write the coupons, count them, write the notifications. What is drained
 leaves the log only after the commit, so a crash anywhere means that the next run meets rows that exist, and passes
 over them. What cannot be issued becomes a `FailedClaim`, and its unit goes back.
+
+A claim of several units has an entry for each, one behind the other, and they are issued together or not at all.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 
 import structlog
 from django.db import DataError, IntegrityError, connection, transaction
@@ -31,6 +34,10 @@ Reason = FailedClaim.Reason
 
 class NothingLeft(Exception):  # noqa: N818 - the guard's answer, caught where the guard is called
     """The guarded update refused: the event has fewer coupons left than were written."""
+
+
+class NotWhole(Exception):  # noqa: N818 - likewise
+    """Of a claim of several units the user has some already: it cannot be issued as a whole."""
 
 
 @dataclass
@@ -66,7 +73,7 @@ def issue_claims(
         with transaction.atomic():
             if not try_drain_lock(event_id):
                 return issued
-            entries = store.read_log(event_id, after=after, count=batch)
+            entries = _read(event_id, store, after=after, count=batch)
             if not entries:
                 return issued
             outcome = _write(event_id, entries)
@@ -96,7 +103,7 @@ def settle_leftovers(event_id: int, store: StockStore) -> int:
     """
     settled = 0
     after: str | None = None
-    while entries := store.read_log(event_id, after=after, count=BATCH):
+    while entries := _read(event_id, store, after=after, count=BATCH):
         outcome = Outcome()
         all_known = _pass_over_known(event_id, entries, outcome)
         _settle(event_id, store, entries, outcome, move_watermark=False)
@@ -105,6 +112,23 @@ def settle_leftovers(event_id: int, store: StockStore) -> int:
             break
         after = entries[-1].entry_id
     return settled
+
+
+def _read(event_id: int, store: StockStore, *, after: str | None, count: int) -> list[LogEntry]:
+    """The next entries of the log, the last claim among them as a whole."""
+    entries = store.read_log(event_id, after=after, count=count)
+    if entries and (rest := entries[-1].last - entries[-1].sequence):
+        entries += store.read_log(event_id, after=entries[-1].entry_id, count=rest)
+    return entries
+
+
+def _claims(entries: Sequence[LogEntry]) -> list[list[LogEntry]]:
+    """The entries of each claim."""
+    return [list(units) for _, units in groupby(entries, key=_claim)]
+
+
+def _claim(entry: LogEntry) -> tuple[int, int, int]:
+    return entry.epoch, entry.first, entry.user_id
 
 
 def _write(event_id: int, entries: Sequence[LogEntry]) -> Outcome:
@@ -118,15 +142,32 @@ def _write(event_id: int, entries: Sequence[LogEntry]) -> Outcome:
     failed = failures.of(event_id, entries)
     pending = _without_failed(entries, failed, outcome, now)
     while pending:
-        left = event.quantity - event.issued
-        if left == 0:
+        # Redis never hands out more than is left, unless it lost data: the database decides, in the log's order.
+        part, pending = _that_fit(pending, event.quantity - event.issued)
+        if part:
+            event.issued += _insert_or_isolate(event_id, part, outcome, now)
+        elif event.issued == event.quantity:
             _reject_surplus(event, pending, outcome)
             break
-        # Redis never hands out more than is left, unless it lost data: the database decides, in the log's order.
-        part, pending = pending[:left], pending[left:]
-        event.issued += _insert_or_isolate(event_id, part, outcome, now)
+        else:
+            too_many, pending = _next_claim(pending)
+            _reject_surplus(event, too_many, outcome)
     failures.mark_issued(one for entry, one in failed.items() if entry in outcome.issued)
     return outcome
+
+
+def _that_fit(pending: list[LogEntry], left: int) -> tuple[list[LogEntry], list[LogEntry]]:
+    """The first claims that `left` units are enough for, and the others."""
+    end = min(left, len(pending))
+    if 0 < end < len(pending) and pending[end].place > 1:  # it would part a claim
+        while end and pending[end].place > 1:
+            end -= 1
+    return pending[:end], pending[end:]
+
+
+def _next_claim(pending: list[LogEntry]) -> tuple[list[LogEntry], list[LogEntry]]:
+    end = next((at for at, entry in enumerate(pending) if _claim(entry) != _claim(pending[0])), len(pending))
+    return pending[:end], pending[end:]
 
 
 def _without_failed(
@@ -178,22 +219,25 @@ def _reject_surplus(event: Event, pending: Sequence[LogEntry], outcome: Outcome)
 
 
 def _insert_or_isolate(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> int:
-    """Write the entries; where one is bad, halve until it is found. The number of coupons written."""
+    """Write the entries; where a claim is bad, halve until it is found. The number of coupons written."""
     try:
         with transaction.atomic():
             return _insert(event_id, entries, outcome, now)
-    except (IntegrityError, DataError) as error:
-        if len(entries) > 1:
-            half = len(entries) // 2
+    except (IntegrityError, DataError, NotWhole) as error:
+        claims = _claims(entries)
+        if len(claims) > 1:
+            half = sum(map(len, claims[: len(claims) // 2]))
             return _insert_or_isolate(event_id, entries[:half], outcome, now) + _insert_or_isolate(
                 event_id, entries[half:], outcome, now
             )
-        (entry,) = entries
         # Refused as a row, but the claim is issued: an earlier run wrote it and did not come to settle it.
         if rows.existing(event_id, entries):
-            outcome.settled.append(entry)
-        elif failures.note(event_id, entry, error, now):
-            outcome.released.append(entry)
+            outcome.settled += entries
+        elif isinstance(error, NotWhole):
+            failures.reject(event_id, entries, Reason.ALREADY_CLAIMED)
+            outcome.released += entries
+        elif failures.note(event_id, entries, error, now):
+            outcome.released += entries
         return 0
 
 
@@ -203,12 +247,20 @@ def _insert(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: d
     rest = [entry for entry in entries if entry not in written]
     known = rows.existing(event_id, rest)  # an earlier run wrote them and did not come to settle them
     refused = [entry for entry in rest if entry not in known]
+    if any(entry.units > 1 for entry in refused) and any(entry.units > 1 for entry in written):
+        _require_whole(entries, written)
     failures.reject(event_id, refused, Reason.ALREADY_CLAIMED)
     # Last, so that a batch that is rolled back leaves no trace in the outcome.
     outcome.issued |= {entry: IssuedCoupon(code, now) for entry, code in written.items()}
     outcome.settled += [*written, *known]
     outcome.released += refused
     return len(written)
+
+
+def _require_whole(entries: Sequence[LogEntry], written: Mapping[LogEntry, str]) -> None:
+    for claim in _claims(entries):
+        if 0 < sum(entry in written for entry in claim) < len(claim):
+            raise NotWhole
 
 
 def count_issued(event_id: int, number: int) -> None:

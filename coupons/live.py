@@ -4,8 +4,9 @@ A claim is told just as `GET …/claims/{claim_id}` answers it, by the same step
 moment, and from the database only what was issued longer ago.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from django.conf import settings
 
@@ -33,6 +34,7 @@ class Question:
     argument: str
     user_id: int
     lane: int = LAST_LANE
+    body: Mapping[str, Any] = field(default_factory=dict)
 
     def header(self, name: str) -> None:
         """None."""
@@ -57,7 +59,7 @@ class ClaimPart:
             return [_frame(dumps(claim_as_json(view))) for view in views]
         standing = await self._standings.ask(event.id, (user_id, None))
         held = standing.held if standing is not None else []
-        named = sorted(ClaimId(event.id, one.epoch, one.sequence) for one in held)
+        named = sorted({ClaimId(event.id, one.epoch, one.first) for one in held})
         return [await self._claim(event, user_id, str(name)) for name in named]
 
     async def after(self, event: KnownEvent, user_id: int, frame: Frame) -> Sequence[bytes]:

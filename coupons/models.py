@@ -13,7 +13,7 @@ from events.models import Event
 
 
 class ClaimId(NamedTuple):
-    """The name of a claim: its event, the epoch of the load it was taken from, its sequence number.
+    """The name of a claim: its event, the epoch of the load it was taken from, the sequence number of its first unit.
 
     As text `7-1-42`. The claim log's entries bear the last two, so an entry, a coupon and a claim are one name.
     """
@@ -40,7 +40,7 @@ class ClaimId(NamedTuple):
 
 
 class Coupon(models.Model):
-    """An issued claim. Written only by `coupons.issuing`, never changed in what it grants."""
+    """A unit of an issued claim. Written only by `coupons.issuing`, never changed in what it grants."""
 
     # Each index is written once a coupon: an event's and a user's are the first columns of those in `Meta`, and of a
     # unique field Django would make two.
@@ -60,6 +60,12 @@ class Coupon(models.Model):
     code = models.CharField(_("code"), max_length=24)
     epoch = models.PositiveIntegerField(_("epoch"))
     sequence = models.PositiveBigIntegerField(_("sequence"))
+    place = models.PositiveSmallIntegerField(
+        _("place"), db_default=1, default=1, help_text=_("The first, second, … unit of its claim.")
+    )
+    units = models.PositiveSmallIntegerField(
+        _("units"), db_default=1, default=1, help_text=_("The units of its claim.")
+    )
     request = models.CharField(
         _("request"), max_length=11, blank=True, help_text=_("The digest of the claim's Idempotency-Key.")
     )
@@ -84,13 +90,20 @@ class Coupon(models.Model):
     @property
     def claim_id(self) -> ClaimId:
         """The claim it was issued for."""
-        return ClaimId(self.event_id, self.epoch, self.sequence)
+        return ClaimId(self.event_id, self.epoch, self.entry.first)
 
     @property
     def entry(self) -> LogEntry:
-        """The claim as the log had it."""
+        """The unit as the log had it."""
         return LogEntry(
-            self.epoch, self.sequence, self.user_id, self.ordinal, milliseconds(self.claimed_at), self.request
+            self.epoch,
+            self.sequence,
+            self.user_id,
+            self.ordinal,
+            milliseconds(self.claimed_at),
+            self.request,
+            self.place,
+            self.units,
         )
 
 
@@ -108,8 +121,9 @@ class Unit(models.Model):
 
 
 class FailedClaim(models.Model):
-    """An accepted claim that was not issued at the first try: still tried, given up, or mended by an operator.
+    """A unit of an accepted claim that was not issued at the first try: still tried, given up, or mended by hand.
 
+    The units of a claim go one way together.
     The user is kept as a number without a foreign key, because a user who is gone is one of the ways to fail.
     """
 
@@ -136,6 +150,12 @@ class FailedClaim(models.Model):
     ordinal = models.PositiveSmallIntegerField(_("ordinal"))
     epoch = models.PositiveIntegerField(_("epoch"))
     sequence = models.PositiveBigIntegerField(_("sequence"))
+    place = models.PositiveSmallIntegerField(
+        _("place"), db_default=1, default=1, help_text=_("The first, second, … unit of its claim.")
+    )
+    units = models.PositiveSmallIntegerField(
+        _("units"), db_default=1, default=1, help_text=_("The units of its claim.")
+    )
     request = models.CharField(
         _("request"), max_length=11, blank=True, help_text=_("The digest of the claim's Idempotency-Key.")
     )
@@ -171,13 +191,20 @@ class FailedClaim(models.Model):
     @property
     def claim_id(self) -> ClaimId:
         """The claim that failed."""
-        return ClaimId(self.event_id, self.epoch, self.sequence)
+        return ClaimId(self.event_id, self.epoch, self.entry.first)
 
     @property
     def entry(self) -> LogEntry:
-        """The claim as the log had it."""
+        """The unit as the log had it."""
         return LogEntry(
-            self.epoch, self.sequence, self.user_id, self.ordinal, milliseconds(self.claimed_at), self.request
+            self.epoch,
+            self.sequence,
+            self.user_id,
+            self.ordinal,
+            milliseconds(self.claimed_at),
+            self.request,
+            self.place,
+            self.units,
         )
 
     @property

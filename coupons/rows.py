@@ -10,21 +10,23 @@ from coupons.stock.records import LogEntry
 
 ISSUE = """
 WITH issued AS (
-    INSERT INTO coupons_coupon (event_id, user_id, ordinal, code, epoch, sequence, request, claimed_at, issued_at)
-    SELECT %(event_id)s, claim.user_id, claim.ordinal, claim.code, claim.epoch, claim.sequence,
-        claim.request, to_timestamp(claim.claimed_ms / 1000::float8), %(now)s
+    INSERT INTO coupons_coupon (
+        event_id, user_id, ordinal, code, epoch, sequence, place, units, request, claimed_at, issued_at
+    )
+    SELECT %(event_id)s, unit.user_id, unit.ordinal, unit.code, unit.epoch, unit.sequence, unit.place, unit.units,
+        unit.request, to_timestamp(unit.claimed_ms / 1000::float8), %(now)s
     FROM unnest(
         %(users)s::bigint[], %(ordinals)s::int[], %(codes)s::text[], %(epochs)s::int[], %(sequences)s::bigint[],
-        %(requests)s::text[], %(claimed)s::bigint[]
-    ) WITH ORDINALITY AS claim (user_id, ordinal, code, epoch, sequence, request, claimed_ms, place)
-    ORDER BY claim.place
+        %(places)s::int[], %(units)s::int[], %(requests)s::text[], %(claimed)s::bigint[]
+    ) WITH ORDINALITY AS unit (user_id, ordinal, code, epoch, sequence, place, units, request, claimed_ms, nth)
+    ORDER BY unit.nth
     ON CONFLICT (event_id, user_id, ordinal) DO NOTHING
-    RETURNING user_id, epoch, sequence, code, event_id || '-' || epoch || '-' || sequence AS claim_id
+    RETURNING user_id, epoch, sequence, place, code, event_id || '-' || epoch || '-' || sequence AS claim_id
 ), told AS (
     INSERT INTO notifications_notification (user_id, kind, key, data, created_at)
     SELECT user_id, 'coupon_issued', 'coupon_issued:' || claim_id,
         jsonb_build_object('event_id', %(event_id)s::bigint, 'claim_id', claim_id, 'code', code), %(now)s
-    FROM issued
+    FROM issued WHERE place = 1
     ON CONFLICT (key) DO NOTHING
     RETURNING id
 ), outbox AS (
@@ -33,7 +35,8 @@ WITH issued AS (
 SELECT epoch, sequence FROM issued
 """
 # The conflict target is named: a bare DO NOTHING would also hide a collision of codes or of sequence numbers.
-# One statement: the notifications are fed with the coupons as they are written, and look for none.
+# One statement: the notifications are fed with the coupons as they are written, and look for none. A claim is told
+# once, with its first coupon.
 
 EXISTING = """
 SELECT claim.place FROM coupons_coupon AS coupon
@@ -46,15 +49,15 @@ WHERE coupon.event_id = %(event_id)s
 
 REJECT = """
 INSERT INTO coupons_failedclaim (
-    event_id, user_id, ordinal, epoch, sequence, request, claimed_at, status, reason, error, attempts, created_at,
-    updated_at
+    event_id, user_id, ordinal, epoch, sequence, place, units, request, claimed_at, status, reason, error, attempts,
+    created_at, updated_at
 )
-SELECT %(event_id)s, claim.user_id, claim.ordinal, claim.epoch, claim.sequence, claim.request,
-    to_timestamp(claim.claimed_ms / 1000::float8), 'rejected', %(reason)s, '', 0, %(now)s, %(now)s
+SELECT %(event_id)s, unit.user_id, unit.ordinal, unit.epoch, unit.sequence, unit.place, unit.units, unit.request,
+    to_timestamp(unit.claimed_ms / 1000::float8), 'rejected', %(reason)s, '', 0, %(now)s, %(now)s
 FROM unnest(
-    %(users)s::bigint[], %(ordinals)s::int[], %(epochs)s::int[], %(sequences)s::bigint[], %(requests)s::text[],
-    %(claimed)s::bigint[]
-) AS claim (user_id, ordinal, epoch, sequence, request, claimed_ms)
+    %(users)s::bigint[], %(ordinals)s::int[], %(epochs)s::int[], %(sequences)s::bigint[], %(places)s::int[],
+    %(units)s::int[], %(requests)s::text[], %(claimed)s::bigint[]
+) AS unit (user_id, ordinal, epoch, sequence, place, units, request, claimed_ms)
 ON CONFLICT (event_id, epoch, sequence, user_id)
 DO UPDATE SET status = 'rejected', reason = %(reason)s, next_attempt_at = NULL, updated_at = %(now)s
 """
@@ -98,6 +101,8 @@ def _claims(entries: Sequence[LogEntry]) -> dict[str, str]:
         "ordinals": numbers(entry.ordinal for entry in entries),
         "epochs": numbers(entry.epoch for entry in entries),
         "sequences": numbers(entry.sequence for entry in entries),
+        "places": numbers(entry.place for entry in entries),
+        "units": numbers(entry.units for entry in entries),
         "requests": _texts(entry.request for entry in entries),
         "claimed": numbers(entry.claimed_ms for entry in entries),
     }

@@ -1,7 +1,9 @@
 """Reads of claims and coupons. All of them see only what belongs to the user they are given."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from django.conf import settings
@@ -24,13 +26,19 @@ _polls = Bulkhead(settings.DATABASE_CLAIMS)
 
 
 class ClaimView(NamedTuple):
-    """A claim as its owner sees it. `coupon` where it is issued, `reason` where it is rejected."""
+    """A claim as its owner sees it. `coupons` where it is issued, one a unit; `reason` where it is rejected."""
 
     id: ClaimId
     status: Status
     claimed_at: datetime
-    coupon: Coupon | None = None
+    quantity: int = 1
+    coupons: Sequence[Coupon] = ()
     reason: str | None = None
+
+    @property
+    def coupon(self) -> Coupon | None:
+        """The first of them."""
+        return self.coupons[0] if self.coupons else None
 
     def as_json(self) -> dict[str, Any]:
         """The claim as the API gives it, without what it became."""
@@ -40,6 +48,7 @@ class ClaimView(NamedTuple):
             "status": self.status,
             "sequence": self.id.sequence,
             "claimed_at": self.claimed_at,
+            "quantity": self.quantity,
         }
 
 
@@ -119,7 +128,7 @@ def told_by_database(event: KnownEvent, user_id: int, name: ClaimId, standing: S
 
 def _mine(name: ClaimId, standing: Standing | None) -> HeldClaim | None:
     held = standing.held if standing is not None else []
-    return next((one for one in held if (one.epoch, one.sequence) == (name.epoch, name.sequence)), None)
+    return next((one for one in held if (one.epoch, one.sequence, one.place) == (name.epoch, name.sequence, 1)), None)
 
 
 def claims_of(*, event_id: int, user_id: int) -> list[ClaimView]:
@@ -132,7 +141,7 @@ def claims_of(*, event_id: int, user_id: int) -> list[ClaimView]:
         raise Unavailable
     views = {view.id: view for view in _in_database(event_id, user_id)}
     for one in standing.held if standing is not None else ():
-        views.setdefault(ClaimId(event_id, one.epoch, one.sequence), pending(event_id, one))
+        views.setdefault(ClaimId(event_id, one.epoch, one.first), pending(event_id, one))
     return sorted(views.values(), key=lambda view: view.id, reverse=True)
 
 
@@ -167,9 +176,16 @@ def _is_known(name: ClaimId) -> bool:
         raise Unavailable from error
 
 
-def issued(coupon: Coupon) -> ClaimView:
-    """A claim that has its coupon, as its owner sees it."""
-    return ClaimView(coupon.claim_id, "issued", coupon.claimed_at, coupon=coupon)
+def issued(*coupons: Coupon) -> ClaimView:
+    """A claim that has its coupons, from the first on, as its owner sees it."""
+    first = coupons[0]
+    return ClaimView(first.claim_id, "issued", first.claimed_at, first.units, coupons)
+
+
+def claims_in(coupons: Iterable[Coupon]) -> list[ClaimView]:
+    """The claims that the user's coupons of an event belong to, the oldest first."""
+    ordered = sorted(coupons, key=lambda one: (one.epoch, one.sequence))
+    return [issued(*units) for _, units in groupby(ordered, key=attrgetter("claim_id"))]
 
 
 def issued_claim(event_id: int, user_id: int, epoch: int, sequence: int) -> ClaimView | None:
@@ -180,22 +196,31 @@ def issued_claim(event_id: int, user_id: int, epoch: int, sequence: int) -> Clai
 
 def pending(event_id: int, held: HeldClaim) -> ClaimView:
     """A claim that waits in the log, as its owner sees it."""
-    return ClaimView(ClaimId(event_id, held.epoch, held.sequence), "pending", instant(held.claimed_ms))
+    return ClaimView(ClaimId(event_id, held.epoch, held.first), "pending", instant(held.claimed_ms), held.units)
 
 
 def _in_database(event_id: int, user_id: int, **claim: int) -> list[ClaimView]:
     with _polls.place():
-        coupons = Coupon.objects.filter(event_id=event_id, user_id=user_id, **claim).select_related("event")
-        views = [issued(one) for one in coupons]
-        if claim and views:
-            return views
-        failed = FailedClaim.objects.filter(event_id=event_id, user_id=user_id, **claim)
-        return views + list(_failed_views(failed.exclude(status=FailedClaim.Status.ISSUED)))
+        mine = Coupon.objects.filter(event_id=event_id, user_id=user_id).select_related("event")
+        coupons = list(_units(mine, **claim) if claim else mine)
+        if claim and coupons:
+            return claims_in(coupons)
+        failed = FailedClaim.objects.filter(event_id=event_id, user_id=user_id, place=1, **claim)
+        return claims_in(coupons) + list(_failed_views(failed.exclude(status=FailedClaim.Status.ISSUED)))
+
+
+def _units(mine: QuerySet[Coupon], *, epoch: int, sequence: int) -> Iterator[Coupon]:
+    """The coupons of the claim that begins there."""
+    first = mine.filter(epoch=epoch, sequence=sequence, place=1).first()
+    if first is not None:
+        yield first
+        if first.units > 1:
+            yield from mine.filter(epoch=epoch, sequence__range=(sequence + 1, first.entry.last))
 
 
 def _failed_views(failed: Iterable[FailedClaim]) -> Iterable[ClaimView]:
     for one in failed:
         if one.status == FailedClaim.Status.RETRYING:
-            yield ClaimView(one.claim_id, "pending", one.claimed_at)
+            yield ClaimView(one.claim_id, "pending", one.claimed_at, one.units)
         else:
-            yield ClaimView(one.claim_id, "rejected", one.claimed_at, reason=one.reason)
+            yield ClaimView(one.claim_id, "rejected", one.claimed_at, one.units, reason=one.reason)

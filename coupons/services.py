@@ -1,18 +1,20 @@
 """What users and operators do with claims: make one; retry or abandon one that failed."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import blake2b
+from operator import attrgetter
 
 import structlog
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from redis.exceptions import RedisError
 
 from coupons import direct, metrics, modes, rows, strategies
+from coupons.errors import too_many
 from coupons.issuing import count_issued
 from coupons.locks import locked_event
 from coupons.models import FailedClaim
@@ -34,19 +36,29 @@ from events.redis.servers import NotAsked
 log = structlog.get_logger(__name__)
 
 
-def claim(*, event_id: int, user_id: int, idempotency_key: str = "") -> ClaimResult:
-    """Take a unit of the event for the user, in the way of the event (`coupons.strategies`).
+def claim(*, event_id: int, user_id: int, idempotency_key: str = "", quantity: object = 1) -> ClaimResult:
+    """Take units of the event for the user, in the way of the event (`coupons.strategies`).
 
+    All of the `quantity` or none; what is no whole number from 1 to what the event allows is `Invalid`.
     The same `idempotency_key` gets the first answer again. Raises the `Refusal` that says why not. The gate takes the
     same steps, and reserves for many at once (`coupons.gate`).
     """
     try:
-        claimed = claim_by_strategy(known_event(event_id), user_id, digest(idempotency_key))
+        event = known_event(event_id)
+        claimed = claim_by_strategy(event, user_id, digest(idempotency_key), units_of(event, quantity))
     except Refusal as refusal:
         count(refusal.code)
         raise
     count(claimed.result)
     return claimed
+
+
+def units_of(event: KnownEvent, quantity: object) -> int:
+    """The units that are asked for, as a caller wrote it; `Invalid` for what nobody may claim of the event."""
+    most = event.per_user_limit if strategies.of(event).several else 1
+    if type(quantity) is not int or not 1 <= quantity <= most:  # True is no number here
+        raise too_many(most)
+    return quantity
 
 
 def known_event(event_id: int) -> KnownEvent:
@@ -63,7 +75,7 @@ def is_claimed_in_groups(event: KnownEvent) -> bool:
     return by_script and not event.sells_from_database and not event.is_over(datetime.now(UTC))
 
 
-def claim_by_strategy(event: KnownEvent, user_id: int, request: str) -> ClaimResult:
+def claim_by_strategy(event: KnownEvent, user_id: int, request: str, quantity: int = 1) -> ClaimResult:
     """Claim in the way of the event; after the end of the sale the first answer. It may wait for the database.
 
     Raises the `Refusal` that says why not.
@@ -71,11 +83,11 @@ def claim_by_strategy(event: KnownEvent, user_id: int, request: str) -> ClaimRes
     if event.is_over(timezone.now()):
         return _first_answer(event, user_id, request)
     try:
-        return strategies.of(event).claim(event, user_id, request)
+        return strategies.of(event).claim_several(event, user_id, request, quantity)
     except RedisError as error:
         if not redis_is_lost(event, error):
             raise Unavailable from error
-    return claim_without_redis(event, user_id, request)
+    return claim_without_redis(event, user_id, request, quantity)
 
 
 def redis_is_lost(event: KnownEvent, error: RedisError) -> bool:
@@ -93,11 +105,11 @@ def redis_is_lost(event: KnownEvent, error: RedisError) -> bool:
     return False
 
 
-def claim_without_redis(event: KnownEvent, user_id: int, request: str) -> ClaimResult:
+def claim_without_redis(event: KnownEvent, user_id: int, request: str, quantity: int = 1) -> ClaimResult:
     """Move a sale that has lost Redis to the database, and claim there. Raises the `Refusal` that says why not."""
     with direct.slot():
         modes.fall_back(event.id, epoch=event.epoch)
-    return strategies.WITHOUT_REDIS.claim(event, user_id, request)
+    return strategies.WITHOUT_REDIS.claim_several(event, user_id, request, quantity)
 
 
 def _first_answer(event: KnownEvent, user_id: int, request: str) -> ClaimResult:
@@ -132,64 +144,79 @@ def count(result: str) -> None:
 def retry_failed_claim(*, failed_id: int) -> FailedClaim:
     """Issue a rejected claim after all: an operator has mended what stood in its way.
 
-    Its unit went back when it was rejected, so it needs one that is left. Raises `InvalidChange` where there is
-    none or the claim is not rejected, and the database's error where the row is still refused.
+    Its units went back when it was rejected, so it needs as many that are left. Raises `InvalidChange` where there are
+    none or the claim is not rejected, and the database's error where a row is still refused.
     """
     store = bulk_store()
-    with _rejected(failed_id) as (failed, event):
-        entry = failed.entry
-        _take_unit(failed, event)
+    with _rejected(failed_id) as (units, event):
+        entries = [failed.entry for failed in units]
+        _take_units(units, event)
         try:
             with transaction.atomic():
                 now = timezone.now()
-                written = rows.issue(event.id, [entry], now)
-                if not written:
+                written = rows.issue(event.id, entries, now)
+                if len(written) < len(entries):
                     raise InvalidChange(
                         gettext("The user holds this coupon already: there is nothing to retry. Abandon it.")
                     )
-                count_issued(event.id, 1)
-                failed.status = FailedClaim.Status.ISSUED
-                failed.save()
+                count_issued(event.id, len(entries))
+                _save(units, FailedClaim.Status.ISSUED)
         except Exception:
             if event.stock_mode == Event.StockMode.REDIS:
-                store.adjust(event.id, epoch=event.epoch, delta=1)
+                store.adjust(event.id, epoch=event.epoch, delta=len(entries))
             raise
         if event.stock_mode == Event.StockMode.REDIS:
-            store.adjust(event.id, epoch=event.epoch, claimants=[(failed.user_id, entry.held)])
-        return failed
+            claimants = [(entry.user_id, entry.held) for entry in entries]
+            store.adjust(event.id, epoch=event.epoch, claimants=claimants)
+        return units[0]
 
 
 def abandon_failed_claim(*, failed_id: int) -> FailedClaim:
     """Leave a rejected claim as it is and out of the operators' list."""
-    with _rejected(failed_id) as (failed, _):
-        failed.status = FailedClaim.Status.ABANDONED
-        failed.save()
-        return failed
+    with _rejected(failed_id) as (units, _):
+        _save(units, FailedClaim.Status.ABANDONED)
+        return units[0]
 
 
 @contextmanager
-def _rejected(failed_id: int) -> Iterator[tuple[FailedClaim, Event]]:
+def _rejected(failed_id: int) -> Iterator[tuple[list[FailedClaim], Event]]:
+    """The units of the claim that the row is of, all of them rejected."""
     event_id = FailedClaim.objects.values_list("event_id", flat=True).get(pk=failed_id)
     with locked_event(event_id) as event:
-        failed = FailedClaim.objects.select_for_update().get(pk=failed_id)
-        if failed.status != FailedClaim.Status.REJECTED:
-            told = gettext("Claim %(claim)s is not rejected but %(status)s.")
-            raise InvalidChange(told % {"claim": failed.claim_id, "status": failed.get_status_display().lower()})
-        yield failed, event
+        failed = FailedClaim.objects.get(pk=failed_id)
+        entry = failed.entry
+        units = FailedClaim.objects.filter(
+            event=event, epoch=entry.epoch, user_id=entry.user_id, sequence__range=(entry.first, entry.last)
+        ).select_for_update()
+        for one in units:
+            if one.status != FailedClaim.Status.REJECTED:
+                told = gettext("Claim %(claim)s is not rejected but %(status)s.")
+                raise InvalidChange(told % {"claim": one.claim_id, "status": one.get_status_display().lower()})
+        yield sorted(units, key=attrgetter("sequence")), event
 
 
-def _take_unit(failed: FailedClaim, event: Event) -> None:
-    """Take a unit of Redis' stock; of a sale from the database the guarded update takes it."""
+def _save(units: Sequence[FailedClaim], status: FailedClaim.Status) -> None:
+    for failed in units:
+        failed.status = status
+        failed.save()
+
+
+def _take_units(units: Sequence[FailedClaim], event: Event) -> None:
+    """Take the claim's units of Redis' stock; of a sale from the database the guarded update takes them."""
     if event.stock_mode == Event.StockMode.DATABASE:
         return
     try:
-        code, _ = bulk_store().adjust(event.id, epoch=event.epoch, delta=-1)
+        code, _ = bulk_store().adjust(event.id, epoch=event.epoch, delta=-len(units))
     except RedisError as error:
         raise Unavailable(
             gettext("Redis cannot be reached, and so no unit taken. Try again when it is back.")
         ) from error
     if code is AdjustCode.INSUFFICIENT:
-        told = gettext("No unit is left for claim %(claim)s: raise the quantity of the sale by one first.")
-        raise InvalidChange(told % {"claim": failed.claim_id})
+        told = ngettext(
+            "No unit is left for claim %(claim)s: raise the quantity of the sale by one first.",
+            "No %(number)s units are left for claim %(claim)s: raise the quantity of the sale first.",
+            len(units),
+        )
+        raise InvalidChange(told % {"claim": units[0].claim_id, "number": len(units)})
     if code is not AdjustCode.ADJUSTED and event.status != Event.Status.CLOSED:
         raise Unavailable(gettext("The stock of this sale is not loaded. Run `manage.py reconcile`, then try again."))

@@ -36,6 +36,7 @@ FIELDS = (
     "closes_at",
     "quantity",
     "issued",
+    "per_user_limit",
     "stock_mode",
     "strategy",
     "redis_lost_after",
@@ -62,6 +63,7 @@ class KnownEvent:
     closes_at: datetime
     quantity: int
     issued: int = 0
+    per_user_limit: int = 1
     stock_mode: str = Event.StockMode.REDIS
     strategy: str = Event.Strategy.LUA_ASYNC
     redis_lost_after: int = 10  # seconds

@@ -5,7 +5,7 @@ back; the endpoints are in the apps, as coroutines that take a `Call` and return
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -30,6 +30,7 @@ class Call(Protocol):
     argument: str  # what stands behind the endpoint's name in the path, "" for nothing
     user_id: int  # 0 where the endpoint is public
     lane: int  # of a waiting room: 0 is served before 1
+    body: Mapping[str, Any]  # the JSON that was sent; empty for none
 
     def header(self, name: str) -> str | None:
         """A header's text, by its name in small letters; None where it was not sent."""

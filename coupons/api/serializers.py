@@ -30,7 +30,9 @@ class ClaimSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["pending", "issued", "rejected"])
     sequence = serializers.IntegerField(help_text="The claim's place in the order of this sale.")
     claimed_at = serializers.DateTimeField()
-    coupon = CouponSerializer(required=False, help_text="Once it is issued.")
+    quantity = serializers.IntegerField(help_text="The units that it took.")
+    coupon = CouponSerializer(required=False, help_text="The first, once it is issued.")
+    coupons = CouponSerializer(many=True, required=False, help_text="All of them, one a unit, once they are issued.")
     reason = serializers.ChoiceField(
         choices=FailedClaim.Reason.choices, required=False, help_text="Why it was rejected."
     )
@@ -40,7 +42,8 @@ def claim_as_json(claim: ClaimView) -> dict[str, Any]:
     """A claim with what it became, in the form of `ClaimSerializer` at a tenth of its cost."""
     body = claim.as_json()
     if claim.coupon is not None:
-        body["coupon"] = CouponSerializer(claim.coupon).data
+        coupons = [CouponSerializer(coupon).data for coupon in claim.coupons]
+        body |= {"coupon": coupons[0], "coupons": coupons}
     if claim.reason is not None:
         body["reason"] = claim.reason
     return body

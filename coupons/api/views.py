@@ -35,6 +35,20 @@ LOCATION = OpenApiParameter(
 )
 
 
+BODY = {
+    "type": "object",
+    "properties": {
+        "quantity": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 2**15 - 1,
+            "default": 1,
+            "description": "Units, up to the event's `per_user_limit`: all of them or none.",
+        }
+    },
+}
+
+
 class ClaimsView(APIView):
     """The caller's claims on an event."""
 
@@ -42,7 +56,7 @@ class ClaimsView(APIView):
         operation_id="claim",
         summary="Claim a coupon",
         tags=["claims"],
-        request={"application/json": {"type": "object", "description": "Nothing is read from it."}},
+        request={"application/json": BODY},
         responses={201: ClaimSerializer, 202: ClaimSerializer},
         parameters=[KEY_HEADER, LOCATION],
         extensions={
@@ -59,14 +73,20 @@ class ClaimsView(APIView):
         },
     )
     def post(self, request: Request, event_id: int) -> HttpResponse:
-        """Take one of the event's coupons. What became of an accepted claim (202) is told at its `Location`.
+        """Take one of the event's coupons, or several. What became of an accepted claim is told at its `Location`.
 
+        `sold_out` where fewer are left than were asked for: another claim, of fewer, may still find some.
         201: it is issued already, because the sale goes on without its fast store for a while.
         """
         if not isinstance(request.data, dict):
             raise ValidationError({"non_field_errors": ["The body must be a JSON object, or none at all."]})
         key = idempotency_key(request.META.get("HTTP_IDEMPOTENCY_KEY"))
-        claim = services.claim(event_id=event_id, user_id=user_id_of(request), idempotency_key=key).claim
+        claim = services.claim(
+            event_id=event_id,
+            user_id=user_id_of(request),
+            idempotency_key=key,
+            quantity=request.data.get("quantity", 1),
+        ).claim
         bind_contextvars(claim_id=str(claim.id))
         return answers.claimed(claim).as_response()
 

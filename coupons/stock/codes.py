@@ -18,6 +18,7 @@ class ReserveCode(IntEnum):
     WRONG_EPOCH = 9
     OTHER_RUN = 10
     NOT_ADMITTED = 11
+    OVER_LIMIT = 12
 
 
 class LoadCode(IntEnum):

@@ -20,39 +20,67 @@ def milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
+class Part:
+    """A unit as a part of its claim: the first, second, … of so many. A claim is named by its first unit."""
+
+    __slots__ = ()
+    sequence: int
+    place: int
+    units: int
+
+    @property
+    def first(self) -> int:
+        """The sequence number of the claim's first unit."""
+        return self.sequence - self.place + 1
+
+    @property
+    def last(self) -> int:
+        """That of its last."""
+        return self.first + self.units - 1
+
+
 @dataclass(frozen=True, slots=True)
-class HeldClaim:
-    """A claim as its owner's entry in the claimants hash has it."""
+class HeldClaim(Part):
+    """A unit of a claim as its owner's entry in the claimants hash has it."""
 
     ordinal: int
     epoch: int
     sequence: int
     claimed_ms: int
     request: str = ""
+    place: int = 1
+    units: int = 1
 
     def __str__(self) -> str:
-        return f"{self.ordinal}.{self.epoch}.{self.sequence}.{self.claimed_ms}.{self.request}"
+        record = f"{self.ordinal}.{self.epoch}.{self.sequence}.{self.claimed_ms}.{self.request}"
+        return record if self.units == 1 else f"{record}.{self.place}.{self.units}"
 
     @classmethod
     def parse_all(cls, text: str | None) -> list["HeldClaim"]:
-        """Read an owner's entry, oldest claim first."""
-        claims = []
+        """Read an owner's entry, oldest unit first."""
+        units = []
         for record in (text or "").split(";"):
             if record:
-                ordinal, epoch, sequence, claimed_ms, request = record.split(".", 4)
-                claims.append(cls(int(ordinal), int(epoch), int(sequence), int(claimed_ms), request))
-        return claims
+                ordinal, epoch, sequence, claimed_ms, request, *part = record.split(".")
+                units.append(cls(int(ordinal), int(epoch), int(sequence), int(claimed_ms), request, *map(int, part)))
+        return units
 
 
-class LogEntry(NamedTuple):
-    """A claim in the claim log."""
-
+class _LogEntry(NamedTuple):
     epoch: int
     sequence: int
     user_id: int
     ordinal: int
     claimed_ms: int
     request: str = ""  # the digest of its Idempotency-Key
+    place: int = 1
+    units: int = 1
+
+
+class LogEntry(_LogEntry, Part):  # a NamedTuple has no other base
+    """A unit of a claim in the claim log."""
+
+    __slots__ = ()
 
     @property
     def entry_id(self) -> str:
@@ -64,12 +92,13 @@ class LogEntry(NamedTuple):
         """Read an entry as XRANGE gives it."""
         epoch, sequence = entry_id.split("-")
         user_id, ordinal, claimed_ms = int(fields["u"]), int(fields["o"]), int(fields["t"])
-        return cls(int(epoch), int(sequence), user_id, ordinal, claimed_ms, fields.get("r", ""))
+        part = (int(fields["p"]), int(fields["q"])) if "q" in fields else ()
+        return cls(int(epoch), int(sequence), user_id, ordinal, claimed_ms, fields.get("r", ""), *part)
 
     @property
     def held(self) -> HeldClaim:
-        """The claim as its owner's entry in the claimants hash has it."""
-        return HeldClaim(self.ordinal, self.epoch, self.sequence, self.claimed_ms, self.request)
+        """The unit as its owner's entry in the claimants hash has it."""
+        return HeldClaim(self.ordinal, self.epoch, self.sequence, self.claimed_ms, self.request, self.place, self.units)
 
 
 class IssuedCoupon(NamedTuple):
@@ -104,8 +133,10 @@ class Reservation(NamedTuple):
     epoch: int = 0
     sequence: int = 0
     claimed_ms: int = 0
+    quantity: int = 1
     opens_ms: int = 0
     retry_ms: int = 0
+    limit: int = 0
 
     @classmethod
     def parse(cls, answer: list[int]) -> "Reservation":
@@ -113,13 +144,15 @@ class Reservation(NamedTuple):
         code = ReserveCode(answer[0])
         match code:
             case ReserveCode.ACCEPTED | ReserveCode.REPEATED | ReserveCode.ALREADY_CLAIMED:
-                return cls(code, answer[1], answer[2], answer[3])
+                return cls(code, *answer[1:])
             case ReserveCode.NOT_OPEN:
                 return cls(code, opens_ms=answer[1])
             case ReserveCode.RATE_LIMITED:
                 return cls(code, retry_ms=answer[1])
             case ReserveCode.WRONG_EPOCH:
                 return cls(code, epoch=answer[1])
+            case ReserveCode.OVER_LIMIT:
+                return cls(code, limit=answer[1])
             case _:
                 return cls(code)
 

@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 CHUNK = 1000  # claims that one command carries
 T = TypeVar("T")
+# Who claims, the digest of the Idempotency-Key ("" for none), and how many units where it is not one.
+Asked = tuple[int, str] | tuple[int, str, int]
 
 
 class StockStore:
@@ -49,18 +51,16 @@ class StockStore:
         self._adjust = Script.of(client, "coupons.stock", "adjust")
         self._take = Script.of(client, "coupons.stock", "take")
 
-    def reserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
-        """Take a unit for each of `claims`, pairs of user and request digest ("" for none). One round trip."""
+    def reserve(self, event_id: int, *, epoch: int, claims: Sequence[Asked]) -> Reply:
+        """Take the units of each of `claims`, all of them or none. One round trip."""
         return Reply.parse(self._reserve(*self._reserving(event_id, epoch, claims)))
 
-    def _reserving(
-        self, event_id: int, epoch: int, claims: Sequence[tuple[int, str]]
-    ) -> tuple[list[str], list[str | int]]:
+    def _reserving(self, event_id: int, epoch: int, claims: Sequence[Asked]) -> tuple[list[str], list[str | int]]:
         """What `reserve.lua` is called with."""
         arguments: list[str | int] = [epoch]
         buckets = []
-        for user_id, request in claims:
-            arguments += (user_id, request)
+        for user_id, request, *quantity in claims:
+            arguments += (user_id, request, *(quantity or (1,)))
             buckets.append(keys.bucket(event_id, user_id))
         return [*self._keys(event_id), *room_keys.of_claim(event_id), *buckets], arguments
 
@@ -79,7 +79,9 @@ class StockStore:
         here (`standing`).
         """
         state, _, log = self._keys(event_id)
-        noted = [part for entry, one in issued for part in (_noted(entry.entry_id, entry.user_id), str(one))]
+        # Of a claim of several units the database tells: all its coupons are asked for at once.
+        alone = ((entry, one) for entry, one in issued if entry.units == 1)
+        noted = [part for entry, one in alone for part in (_noted(entry.entry_id, entry.user_id), str(one))]
         return int(
             self._settle(
                 keys=[state, log, keys.issued(event_id, _minute())],
@@ -343,12 +345,12 @@ class HotStore(StockStore):
         self.breaker = hot.breaker
         self._hot = hot
 
-    def reserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
+    def reserve(self, event_id: int, *, epoch: int, claims: Sequence[Asked]) -> Reply:
         """As `StockStore.reserve`."""
         with self.breaker(event_id):
             return super().reserve(event_id, epoch=epoch, claims=claims)
 
-    async def areserve(self, event_id: int, *, epoch: int, claims: Sequence[tuple[int, str]]) -> Reply:
+    async def areserve(self, event_id: int, *, epoch: int, claims: Sequence[Asked]) -> Reply:
         """As `reserve`."""
         question = self._reserving(event_id, epoch, claims)
         return Reply.parse(await self._hot.ask(event_id, lambda client: self._reserve.acall(client, *question)))

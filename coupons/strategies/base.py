@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, NamedTuple
 
+from coupons.errors import too_many
 from coupons.selectors import ClaimView
 from events.catalogue import KnownEvent
 from events.models import DATABASE_WAYS, Event
@@ -34,6 +35,8 @@ class Strategy(ABC):
     refuses_truly: ClassVar[bool] = True
     # A process that is killed leaves no unit taken. Otherwise it is given back by the reconciler, minutes later.
     leaks_nothing: ClassVar[bool] = True
+    # A claim may be of several units, all of them or none.
+    several: ClassVar[bool] = False
     # A user who sends too many requests is told to slow down.
     limits_requests: ClassVar[bool] = False
 
@@ -49,3 +52,9 @@ class Strategy(ABC):
         Raises the `Refusal` that says why not, `Unavailable` where the same request may be sent again; and
         `RedisError` where Redis does not answer, which the caller knows what to do about.
         """
+
+    def claim_several(self, event: KnownEvent, user_id: int, request: str, quantity: int) -> ClaimResult:
+        """`claim` of so many units, all of them or none, by the strategies that are for it."""
+        if quantity > 1:
+            raise too_many(1)
+        return self.claim(event, user_id, request)

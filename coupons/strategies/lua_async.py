@@ -4,13 +4,13 @@ import time
 from collections.abc import Sequence
 
 from coupons import metrics
-from coupons.errors import AlreadyClaimed, NotAdmitted
+from coupons.errors import AlreadyClaimed, NotAdmitted, too_many
 from coupons.models import ClaimId
 from coupons.nudging import nudger
 from coupons.selectors import ClaimView
 from coupons.stock.codes import ReserveCode
 from coupons.stock.records import Reply, Reservation, instant
-from coupons.stock.store import hot_store
+from coupons.stock.store import Asked, hot_store
 from coupons.strategies.base import ClaimResult, Strategy
 from events.catalogue import KnownEvent, catalogue
 from events.errors import Closed, EventNotFound, NotOpen, Paused, RateLimited, SoldOut, Unavailable
@@ -28,16 +28,21 @@ class LuaAsync(Strategy):
 
     name = Event.Strategy.LUA_ASYNC
     at_once = False
+    several = True
     limits_requests = True
 
     def claim(self, event: KnownEvent, user_id: int, request: str) -> ClaimResult:
         """As in the contract; no query. The gate takes the same steps, and reserves for many at once."""
-        reply, reservation = reserve(event.id, [(user_id, request)])[0]
+        return self.claim_several(event, user_id, request, 1)
+
+    def claim_several(self, event: KnownEvent, user_id: int, request: str, quantity: int) -> ClaimResult:
+        """The same, of so many units."""
+        reply, reservation = reserve(event.id, [(user_id, request, quantity)])[0]
         return answer(event, reply, reservation)
 
 
-def reserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Reply, Reservation]]:
-    """Ask the script for a unit for each of `claims`, users and request digests: its answers, each with the whole.
+def reserve(event_id: int, claims: Sequence[Asked]) -> list[tuple[Reply, Reservation]]:
+    """Ask the script for the units of each of `claims`: its answers, each with the whole.
 
     One round trip. Raises `RedisError` where Redis does not answer; what it did then, its next answer tells.
     """
@@ -48,7 +53,7 @@ def reserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Repl
     return _reserved(event_id, hot_store().reserve(event_id, epoch=event.epoch, claims=claims), since=started)
 
 
-async def areserve(event_id: int, claims: Sequence[tuple[int, str]]) -> list[tuple[Reply, Reservation]]:
+async def areserve(event_id: int, claims: Sequence[Asked]) -> list[tuple[Reply, Reservation]]:
     """As `reserve`, from the event loop, where events are only looked for in memory."""
     started = time.perf_counter()
     event = catalogue.at_hand(event_id)
@@ -86,6 +91,8 @@ def answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> ClaimRe
             raise RateLimited(retry_after=reservation.retry_ms / 1000)
         case ReserveCode.NOT_ADMITTED:
             raise NotAdmitted(event_id=event.id)
+        case ReserveCode.OVER_LIMIT:
+            raise too_many(reservation.limit)
         case ReserveCode.NOT_LOADED | ReserveCode.WRONG_EPOCH | ReserveCode.OTHER_RUN:
             # A load is due or under way, or this process has not heard of it: it will within a second.
             raise Unavailable
@@ -96,4 +103,5 @@ def _view(event_id: int, reservation: Reservation, *, drained: int) -> ClaimView
         ClaimId(event_id, reservation.epoch, reservation.sequence),
         "issued" if reservation.sequence <= drained else "pending",
         instant(reservation.claimed_ms),
+        reservation.quantity,
     )

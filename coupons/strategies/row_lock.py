@@ -4,7 +4,9 @@ from coupons import direct
 from coupons.direct import Overtaken, Sale
 from coupons.issuing import count_issued
 from coupons.selectors import ClaimView
+from coupons.strategies.base import ClaimResult
 from coupons.strategies.database import DatabaseStrategy
+from events.catalogue import KnownEvent
 from events.models import Event
 
 
@@ -17,14 +19,20 @@ class RowLock(DatabaseStrategy):
     """
 
     name = Event.Strategy.ROW_LOCK
+    several = True
+
+    def claim_several(self, event: KnownEvent, user_id: int, request: str, quantity: int) -> ClaimResult:
+        """As in the contract."""
+        return self._claim(event, user_id, request, quantity)
 
     def take(self, sale: Sale, user_id: int, request: str) -> tuple[Sale, int]:
         """Take the row, and look again: what the first look found may be old by now."""
-        found = direct.look(Event.objects.select_for_update(no_key=True), sale.event.pk, user_id, request)
+        events = Event.objects.select_for_update(no_key=True)
+        found = direct.look(events, sale.event.pk, user_id, request, sale.quantity)
         if isinstance(found, ClaimView):
             raise Overtaken  # by the same request
         return found, direct.next_number(found.event)
 
     def finish(self, sale: Sale) -> None:
         """Count it."""
-        count_issued(sale.event.pk, 1)
+        count_issued(sale.event.pk, sale.quantity)

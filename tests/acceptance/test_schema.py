@@ -26,7 +26,7 @@ def test_the_description_is_valid_and_without_a_warning(capsys):
 
 def test_the_server_does_what_the_description_says(server, sale, store, tmp_path: Path):
     web = server(SIGN_IN_RATE_PER_ADDRESS="100000/s", SIGN_IN_RATE_PER_ACCOUNT="100000/s")
-    user, event = make_user(), sale(rate_per_second=1000, burst=1000)
+    user, event = make_user(), sale(rate_per_second=1000, burst=1000, per_user_limit=2**15 - 1)
     Caller(user).claim(event.id)
     issuing.issue_claims(event.id, store)
     command = ["st", "run", f"http://127.0.0.1:{web.port}/api/schema", "--seed", "1", "--max-examples", str(EXAMPLES)]

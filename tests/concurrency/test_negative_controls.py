@@ -75,14 +75,14 @@ def test_p1_holds_when_redis_has_too_much(sale: Sale, store: StockStore) -> None
 
 def test_p1_holds_by_the_counter_alone(sale: Sale, store: StockStore) -> None:
     """Without the look at what is left, the guarded update still refuses, and nothing is written."""
-    careless = rebuilt(issuing._write, "left = event.quantity - event.issued", "left = len(pending)")
+    careless = rebuilt(issuing._write, "event.quantity - event.issued)", "len(pending))")
     with patch.object(issuing, "_write", careless), pytest.raises(issuing.NothingLeft):
         oversell(sale(quantity=3), store)
     assert Coupon.objects.count() == 0
 
 
 def test_p1_breaks_without_its_guards(sale: Sale, store: StockStore) -> None:
-    careless = rebuilt(issuing._write, "left = event.quantity - event.issued", "left = len(pending)")
+    careless = rebuilt(issuing._write, "event.quantity - event.issued)", "len(pending))")
 
     def unguarded(event_id: int, number: int) -> None:
         Event.objects.filter(pk=event_id).update(issued=F("issued") + number)
@@ -103,7 +103,7 @@ def test_p1_the_script_gives_out_no_more_than_there_are_and_does_without_its_che
 
     store.client.flushdb()
     put_stock(store, 3)
-    text = without_guard("reserve", ("if stock < 1 then return {SOLD_OUT} end", ""))
+    text = without_guard("reserve", ("if stock < quantity then return {SOLD_OUT} end", ""))
     answers = UnguardedStore(store.client, "reserve", text).reserve(EVENT, epoch=1, claims=claims).reservations
     assert [one.code for one in answers].count(ACCEPTED) == 5
     assert store.snapshot(EVENT).stock == -2
@@ -165,7 +165,7 @@ def claim_twice(store: StockStore) -> list[ReserveCode]:
 def test_p2_the_script_gives_one_each_and_two_without_its_check(store: StockStore) -> None:
     assert claim_twice(store) == [ACCEPTED, ReserveCode.ALREADY_CLAIMED]
     store.client.flushdb()
-    text = without_guard("reserve", ("if #claims >= limit then", "if false then"))
+    text = without_guard("reserve", ("if #units + quantity > limit then", "if false then"))
     assert claim_twice(UnguardedStore(store.client, "reserve", text)) == [ACCEPTED, ACCEPTED]
 
 
@@ -219,7 +219,7 @@ def test_p3_breaks_where_the_conflict_is_not_named(sale: Sale, store: StockStore
 
 # P5: a repeated request gets the first answer -------------------------------------------------------------------------
 
-REPEATED = "if claim[5] == request then return {REPEATED, claim[2], claim[3], claim[4]} end"
+REPEATED = "if unit.request == request then return {REPEATED, unpack(unit.claim)} end"
 
 
 def same_request_twice(store: StockStore) -> tuple[int, int]:
@@ -251,7 +251,7 @@ def test_p6_numbers_rise_in_the_order_of_the_answers(store: StockStore) -> None:
 
 
 def test_p6_is_guarded_by_the_log_too_which_takes_no_lower_number(store: StockStore) -> None:
-    text = without_guard("reserve", ("sequence = sequence + 1", "sequence = sequence - 1"))
+    text = without_guard("reserve", ("sequence = sequence + quantity", "sequence = sequence - quantity"))
     with pytest.raises(ResponseError, match="equal or smaller"):
         numbers_in_turn(UnguardedStore(store.client, "reserve", text))
 
@@ -259,10 +259,10 @@ def test_p6_is_guarded_by_the_log_too_which_takes_no_lower_number(store: StockSt
 def test_p6_breaks_without_the_counter_and_the_log(store: StockStore) -> None:
     text = without_guard(
         "reserve",
-        ("sequence = sequence + 1", "sequence = sequence - 1"),
-        ("epoch .. '-' .. integer(claim[3])", "'*'"),
+        ("sequence = sequence + quantity", "sequence = sequence - quantity"),
+        ("epoch .. '-' .. integer(first + place - 1)", "'*'"),
     )
-    assert numbers_in_turn(UnguardedStore(store.client, "reserve", text)) == [9, 8, 7]
+    assert numbers_in_turn(UnguardedStore(store.client, "reserve", text)) == [11, 10, 9]
 
 
 # P9: reconciling adds nothing that is not there -----------------------------------------------------------------------

@@ -41,7 +41,7 @@ _VARIES = [
     (re.compile(rf'"(opens_at|closes_at|claimed_at|issued_at|pass_expires_at)":{_MOMENT}'), r'"\1":"a moment"'),
     (re.compile(r'"(server_time|sequence|event_id|eta_seconds|poll_after_ms|waiting)":\d+'), r'"\1":"a number"'),
     (re.compile(r'"(seed|seed_hash)":"[0-9a-f]+"'), r'"\1":"drawn"'),
-    (re.compile(r'"coupon":\{"code":"[^"]+"'), '"coupon":{"code":"a code"'),
+    (re.compile(r'\{"code":"[^"]+","event_id"'), '{"code":"a code","event_id"'),
 ]
 
 

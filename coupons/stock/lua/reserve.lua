@@ -1,4 +1,4 @@
--- Take a unit and a sequence number for each of n claims, and append them to the claim log. All or nothing a claim.
+-- Take units and sequence numbers for each of n claims, and append them to the claim log. All or nothing a claim.
 --
 -- KEYS  1 state      hash    sc:{7}:state
 --       2 claimants  hash    sc:{7}:claimants
@@ -8,16 +8,17 @@
 --       6 room_log   list    sc:{7}:room_log
 --       7 … 6+n      string  sc:{7}:bucket:<user>   one a claim, in the order of ARGV
 -- ARGV  1 epoch              the load the caller believes in (the database's)
---       then two a claim:
+--       then three a claim:
 --       user                 its id
 --       request              a short digest of the Idempotency-Key, or "" where there is none
+--       quantity             the units that are wanted, at least 1
 --
 -- Returns {now_ms, stock, drained, nudge, claim, …}: `drained` is the highest sequence of this epoch that the database
 -- has, `nudge` is 1 where a worker should be told (at most once in 100 ms), then for each claim {code, …}:
---   0 ACCEPTED         epoch, sequence, claimed_ms
---   1 REPEATED         epoch, sequence, claimed_ms   the same request again: its first answer, paused or closed as well
---   2 ALREADY_CLAIMED  epoch, sequence, claimed_ms   another request of a user who has reached the limit: the last claim
---   3 SOLD_OUT
+--   0 ACCEPTED         epoch, sequence, claimed_ms, quantity   the sequence of its first unit; the others have the next
+--   1 REPEATED         likewise   the same request again: its first answer, paused or closed as well
+--   2 ALREADY_CLAIMED  likewise   another request, which would go over the user's limit: the last claim that is held
+--   3 SOLD_OUT                    there are not so many units left
 --   4 NOT_OPEN         opens_ms
 --   5 CLOSED
 --   6 PAUSED
@@ -26,15 +27,17 @@
 --   9 WRONG_EPOCH      the epoch that is loaded
 --  10 OTHER_RUN        the stock was loaded on another run of the server: what is here may have lost the last claims
 --  11 NOT_ADMITTED     the sale has a waiting room, and the user no pass that is good
+--  12 OVER_LIMIT       the limit: more units than a user may have at all
 --
 -- Example, one claim of user 42 on event 7 in epoch 1:
 --   EVALSHA … 7 sc:{7}:state sc:{7}:claimants sc:{7}:log sc:{7}:passes sc:{7}:tickets sc:{7}:room_log sc:{7}:bucket:42
---             1   42 k3JxQ0aVb1c
---   → {1795234234123, 99, 0, 1, {0, 1, 1, 1795234234123}}
+--             1   42 k3JxQ0aVb1c 1
+--   → {1795234234123, 99, 0, 1, {0, 1, 1, 1795234234123, 1}}
 --
 -- A run is one life of a server, from its start to its end; INFO names it. A server that was restarted, restored or
 -- promoted sells nothing until the stock is loaded on it anew: it could give numbers that were given already.
--- A user's claims are one string, oldest first, joined by ";": ordinal.epoch.sequence.claimed_ms.request
+-- A user's units are one string, oldest first, joined by ";": ordinal.epoch.sequence.claimed_ms.request, and of a claim of
+-- several .place.quantity behind it. The log has an entry a unit, too: its length is the number of units that wait.
 -- The bucket is the generic cell rate algorithm (ITU-T I.371): one number, the theoretical arrival time in µs.
 -- Every key is read, and so its type checked, before the first write: Redis does not roll a script back.
 
@@ -45,6 +48,7 @@ local n = #KEYS - 6
 
 local ACCEPTED, REPEATED, ALREADY_CLAIMED, SOLD_OUT = 0, 1, 2, 3
 local NOT_OPEN, CLOSED, PAUSED, RATE_LIMITED, NOT_LOADED, WRONG_EPOCH, OTHER_RUN, NOT_ADMITTED = 4, 5, 6, 7, 8, 9, 10, 11
+local OVER_LIMIT = 12
 local NUDGE_EVERY_MS = 100
 
 local time = redis.call('TIME')
@@ -85,7 +89,7 @@ end
 
 local users, buckets = {}, {}
 for i = 1, n do
-  users[i] = ARGV[2 * i]
+  users[i] = ARGV[3 * i - 1]
   buckets[i] = KEYS[6 + i]
 end
 local held_by = redis.call('HMGET', claimants_key, unpack(users))
@@ -107,35 +111,39 @@ local accepted, touched = {}, {}
 
 local NONE = {}
 
-local function claims_of(text)
+local function units_of(text)
   if text == '' then return NONE end
-  local claims = {}
-  for ordinal, of_epoch, of_sequence, ms, request in
-      string.gmatch(text, '(%d+)%.(%d+)%.(%d+)%.(%d+)%.([^;]*)') do
-    claims[#claims + 1] = {tonumber(ordinal), tonumber(of_epoch), tonumber(of_sequence), tonumber(ms), request}
+  local units = {}
+  for ordinal, of_epoch, of_sequence, ms, request, place, quantity in
+      string.gmatch(text, '(%d+)%.(%d+)%.(%d+)%.(%d+)%.([^;.]*)%.?(%d*)%.?(%d*)') do
+    units[#units + 1] = {ordinal = tonumber(ordinal), request = request,
+      claim = {tonumber(of_epoch), tonumber(of_sequence) - (tonumber(place) or 1) + 1, tonumber(ms), tonumber(quantity) or 1}}
   end
-  return claims
+  return units
 end
 
-local function free_ordinal(claims)
-  local taken = {}
-  for _, claim in ipairs(claims) do taken[claim[1]] = true end
+local function free_ordinals(units, quantity)
+  local taken, free = {}, {}
+  for _, unit in ipairs(units) do taken[unit.ordinal] = true end
   local ordinal = 1
-  while taken[ordinal] do ordinal = ordinal + 1 end
-  return ordinal
+  while #free < quantity do
+    if not taken[ordinal] then free[#free + 1] = ordinal end
+    ordinal = ordinal + 1
+  end
+  return free
 end
 
-local function first_answer(claims, request)
+local function first_answer(units, request)
   if request == '' then return nil end
-  for _, claim in ipairs(claims) do
-    if claim[5] == request then return {REPEATED, claim[2], claim[3], claim[4]} end
+  for _, unit in ipairs(units) do
+    if unit.request == request then return {REPEATED, unpack(unit.claim)} end
   end
   return nil
 end
 
 local function decide(i)
-  local user, request = users[i], ARGV[2 * i + 1]
-  if shut then return first_answer(claims_of(held_by[i] or ''), request) or shut end
+  local user, request, quantity = users[i], ARGV[3 * i], tonumber(ARGV[3 * i + 1])
+  if shut then return first_answer(units_of(held_by[i] or ''), request) or shut end
   local has_pass = not admitted or (admitted[user] or 0) > now_ms
 
   local due = math.max(arrival[user] or tonumber(arrivals[i] or 0), now_us) + interval_us
@@ -146,24 +154,28 @@ local function decide(i)
   touched[user] = buckets[i]
 
   local text = held[user] or held_by[i] or ''
-  local claims = claims_of(text)
-  local repeated = first_answer(claims, request)
+  local units = units_of(text)
+  local repeated = first_answer(units, request)
   if repeated then return repeated end
-  if #claims >= limit then
-    local claim = claims[#claims]
-    return {ALREADY_CLAIMED, claim[2], claim[3], claim[4]}
+  if #units + quantity > limit then
+    if #units == 0 then return {OVER_LIMIT, limit} end
+    return {ALREADY_CLAIMED, unpack(units[#units].claim)}
   end
-  if stock < 1 then return {SOLD_OUT} end
+  if stock < quantity then return {SOLD_OUT} end
   if not has_pass then return {NOT_ADMITTED} end
   if admitted then admitted[user] = nil end  -- a pass is good for one claim
 
-  stock = stock - 1
-  sequence = sequence + 1
-  local ordinal = free_ordinal(claims)
-  local record = ordinal .. '.' .. epoch .. '.' .. integer(sequence) .. '.' .. integer(now_ms) .. '.' .. request
-  held[user] = text == '' and record or text .. ';' .. record
-  accepted[#accepted + 1] = {user, ordinal, sequence, request == '' and {} or {'r', request}}
-  return {ACCEPTED, tonumber(epoch), sequence, now_ms}
+  local first, ordinals = sequence + 1, free_ordinals(units, quantity)
+  stock = stock - quantity
+  sequence = sequence + quantity
+  local parts = text == '' and {} or {text}
+  for place = 1, quantity do
+    local record = ordinals[place] .. '.' .. epoch .. '.' .. integer(first + place - 1) .. '.' .. integer(now_ms) .. '.' .. request
+    parts[#parts + 1] = quantity == 1 and record or record .. '.' .. place .. '.' .. quantity
+  end
+  held[user] = table.concat(parts, ';')
+  accepted[#accepted + 1] = {user, first, ordinals, request}
+  return {ACCEPTED, tonumber(epoch), first, now_ms, quantity}
 end
 
 for i = 1, n do reply[4 + i] = decide(i) end
@@ -173,7 +185,14 @@ for i = 1, n do reply[4 + i] = decide(i) end
 if #accepted > 0 then
   local t, now_held = integer(now_ms), {}
   for i, claim in ipairs(accepted) do
-    redis.call('XADD', log_key, epoch .. '-' .. integer(claim[3]), 'u', claim[1], 'o', claim[2], 't', t, unpack(claim[4]))
+    local first, ordinals, more = claim[2], claim[3], claim[4] == '' and {} or {'r', claim[4]}
+    local of_more = #more
+    for place, ordinal in ipairs(ordinals) do
+      if #ordinals > 1 then
+        more[of_more + 1], more[of_more + 2], more[of_more + 3], more[of_more + 4] = 'p', place, 'q', #ordinals
+      end
+      redis.call('XADD', log_key, epoch .. '-' .. integer(first + place - 1), 'u', claim[1], 'o', ordinal, 't', t, unpack(more))
+    end
     now_held[2 * i - 1], now_held[2 * i] = claim[1], held[claim[1]]
   end
   redis.call('HSET', claimants_key, unpack(now_held))

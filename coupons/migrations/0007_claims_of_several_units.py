@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('coupons', '0005_unit'),
+        ('coupons', '0006_sold_out'),
     ]
 
     operations = [

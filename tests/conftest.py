@@ -54,7 +54,7 @@ def server(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Ser
     """Start one: `server("gate")`, or `server(LOG_LEVEL="DEBUG")` for the `web` process with more settings."""
     with ExitStack() as stack:
 
-        def start(lane: str = "web", **environment: str) -> Server:
-            return stack.enter_context(running(tmp_path, lane, **environment))
+        def start(lane: str = "web", **settings: str) -> Server:
+            return stack.enter_context(running(tmp_path, lane, settings))
 
         yield start

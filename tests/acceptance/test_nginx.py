@@ -1,7 +1,6 @@
 """deploy/nginx.conf with a real nginx before a real gate and a real web. Skipped where no nginx is installed."""
 
 import getpass
-import http.client
 import json
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ from tests.benchmarks.lanes import claims, tokens
 from tests.benchmarks.load import fire
 from tests.factories import make_user, make_users
 from tests.servers import ROOT
-from tests.serving import Serving, until_answered
+from tests.web import Server, ask, until_answered
 
 NGINX = shutil.which("nginx")
 pytestmark = pytest.mark.skipif(not NGINX, reason="no nginx is installed here")
@@ -35,21 +34,15 @@ class Site:
     """nginx, and what it stands before."""
 
     port: int
-    gates: list[Serving]
-    web: Serving
+    gates: list[Server]
+    web: Server
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Message, bytes]:
-        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            client.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            answer = client.getresponse()
-            return answer.status, answer.headers, answer.read()
-        finally:
-            client.close()
+        return ask(self.port, method, path, body, **headers)
 
 
 @pytest.fixture
-def site_of(serving: Callable[..., Serving], tmp_path: Path) -> Iterator[Callable[[int], Site]]:
+def site_of(serving: Callable[..., Server], tmp_path: Path) -> Iterator[Callable[[int], Site]]:
     """Start nginx, with the configuration as it is but for names of hosts and folders, before so many gates."""
     with ExitStack() as stack:
 
@@ -102,7 +95,7 @@ def test_the_rush_goes_to_the_gate_and_all_else_to_web(site: Site, sale: Callabl
     assert site.ask("GET", f"{path}/claims", Authorization=bearer)[0] == 200
     assert site.ask("GET", f"/events/{event.slug}")[0] == 200
 
-    site.web.end()
+    site.web.kill()
     assert site.ask("GET", headers["Location"], Authorization=bearer)[0] == 200
     assert site.ask("POST", f"{path}/claims", b"", Authorization=bearer)[0] == 409
     assert site.ask("GET", f"{path}/state")[0] == 200
@@ -112,7 +105,7 @@ def test_the_rush_goes_to_the_gate_and_all_else_to_web(site: Site, sale: Callabl
 
 def test_the_pages_do_without_the_gate(site: Site, sale: Callable[..., Event]) -> None:
     event = sale()
-    site.gates[0].end()
+    site.gates[0].kill()
     assert site.ask("GET", f"/events/{event.slug}")[0] == 200
     assert site.ask("GET", f"/api/v1/events/{event.id}")[0] == 200
     assert_unavailable(*site.ask("POST", f"/api/v1/events/{event.id}/claims", b""))

@@ -12,13 +12,13 @@ from coupons.models import Coupon
 from events.models import Event
 from tests.celery_kit import Processes
 from tests.factories import make_users
-from tests.serving import Serving
+from tests.web import Server
 
 Serve = Callable[..., str]
 
 
 @pytest.fixture
-def serve(serving: Callable[..., Serving], tmp_path: Path) -> Iterator[Serve]:
+def serve(serving: Callable[..., Server], tmp_path: Path) -> Iterator[Serve]:
     """Start a gate, or a web, and a worker with its beat unless told not to; the server's URL."""
     processes = Processes(tmp_path)
 

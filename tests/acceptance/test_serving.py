@@ -22,9 +22,9 @@ from tests.benchmarks.lanes import claims, tokens
 from tests.benchmarks.load import CUT_OFF, fire
 from tests.factories import make_users
 from tests.servers import ROOT
-from tests.serving import Serving
+from tests.web import Server
 
-Serve = Callable[..., Serving]
+Serve = Callable[..., Server]
 Sale = Callable[..., Event]
 PASSWORD = "a-long-one-for-the-test"
 LANES = ["gate", "web"]
@@ -127,7 +127,7 @@ def test_a_limit_of_files_that_is_too_low_is_told_and_kept_to(serving: Serve) ->
         assert held[20].recv(4096)[:12] == b"HTTP/1.1 200", "it had to wait, and that was all"
 
 
-def connect(server: Serving) -> socket.socket:
+def connect(server: Server) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=10)
 
 

@@ -21,7 +21,7 @@ from tests.benchmarks.conftest import Spawn
 from tests.benchmarks.lanes import claims, states, tokens
 from tests.benchmarks.load import Load, fire, need_files
 from tests.benchmarks.test_drain import _users, _when
-from tests.serving import until_answered
+from tests.web import until_answered
 
 pytestmark = pytest.mark.benchmark
 

@@ -52,7 +52,7 @@ def site(transactional_db: None, tmp_path: Path) -> Iterator[Server]:
     try:
         processes.start("worker")
         processes.start("beat")
-        with running(tmp_path, "gate", VAPID_PRIVATE_KEY=push_key(tmp_path)) as server:
+        with running(tmp_path, "gate", {"VAPID_PRIVATE_KEY": push_key(tmp_path)}) as server:
             yield server
     finally:
         processes.end()

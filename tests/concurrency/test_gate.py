@@ -195,4 +195,4 @@ def test_the_worker_survives_garbage(gate: Server, sale: Sale) -> None:
             assert ask(gate, request("GET", f"/api/v1/events/{event.id}/state")).status == 200
     assert ask(gate, claim(event.id, 1)).status == 202
     assert {one.pid for one in psutil.Process(gate.process.pid).children()} == workers
-    assert "Traceback" not in gate.out.read_text()
+    assert "Traceback" not in gate.log.read_text()

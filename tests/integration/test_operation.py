@@ -166,7 +166,7 @@ def test_a_retry_of_a_task_is_counted(db, client):
 def test_a_server_counts_for_all_processes_logs_no_names_and_guards_its_bodies(server, sale, tmp_path):
     counts = tmp_path / "counts"
     counts.mkdir()
-    web = server(PROMETHEUS_MULTIPROC_DIR=str(counts))
+    web = server(PROMETHEUS_MULTIPROC_DIR=str(counts), LOG_LEVEL="INFO")
     event, user = sale(), make_user(username="kim-minji")
     bearer = {"Authorization": f"Bearer {token_of(user)}"}
     status, headers, body = web.ask(
@@ -214,7 +214,7 @@ def test_a_server_counts_for_all_processes_logs_no_names_and_guards_its_bodies(s
     assert second["claim_id"] == claim_id
     assert len(second["request_id"]) == 16, "an id of ours in place of one that is none"
     assert all("claim_id" not in line for line in requests if line not in (first, second))
-    told_of = web.out.read_text()
+    told_of = web.log.read_text()
     for secret in ("kim-minji", "sesame-99", "127.0.0.1", "a-key", bearer["Authorization"][7:40]):
         assert secret not in told_of
 

@@ -27,7 +27,7 @@ def gate(
 ) -> Iterator[Server]:
     """One for all of the tests here, each of which has an event and users of its own."""
     settings = {"LIVE_AUTH_TIMEOUT": "1", "LIVE_SOCKETS_PER_USER": "2", "LIVE_ORIGINS": ORIGIN}
-    with django_db_blocker.unblock(), running(tmp_path_factory.mktemp("gate"), "gate", **settings) as server:
+    with django_db_blocker.unblock(), running(tmp_path_factory.mktemp("gate"), "gate", settings) as server:
         yield server
 
 

@@ -49,6 +49,17 @@ def sale(transactional_db: None) -> Callable[..., Event]:
     return make
 
 
+@pytest.fixture(scope="module")
+def lasting_server(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """As `server`, for all tests of a module: each has events and users of its own."""
+    with ExitStack() as stack:
+
+        def start(lane: str, **settings: str) -> Server:
+            return stack.enter_context(running(tmp_path_factory.mktemp(lane), lane, settings))
+
+        yield start
+
+
 @pytest.fixture
 def server(transactional_db: None, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start one: `server("gate")`, or `server(LOG_LEVEL="DEBUG")` for the `web` process with more settings."""

@@ -139,3 +139,17 @@ def until_answered(port: int, alive: Callable[[], bool], log: Path | None = None
             time.sleep(0.05)
         else:
             return
+
+
+def until_read(port: int, event: Event) -> None:
+    """Wait until the server has read the event, and so all that were made before it.
+
+    It reads all of them twice a second. Of one that it had to look up by itself it does not know what remains.
+    """
+    deadline = time.monotonic() + STARTS_WITHIN
+    while True:
+        status, _, body = ask(port, "GET", f"/api/v1/events/{event.id}/state")
+        if status == 200 and json.loads(body)["remaining"] is not None:
+            return
+        assert time.monotonic() < deadline, body
+        time.sleep(0.05)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -28,21 +27,21 @@ from tests.gate_kit import (
     under_way,
 )
 from tests.sales import assert_sold_out_exactly, assert_sum
-from tests.web import Server
+from tests.web import Server, until_read
 
 Sale = Callable[..., Event]
 PATIENT = {"STOCK_REDIS_TIMEOUT": "5"}  # seconds: nobody is refused for the time that Redis is held up
 
 
-@pytest.fixture
-def stock(transactional_db: None, tmp_path: Path) -> Iterator[Valkey]:
-    with own_stock(tmp_path) as valkey:
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with own_stock(tmp_path_factory.mktemp("own")) as valkey:
         yield valkey
 
 
-@pytest.fixture
-def gate(stock: Valkey, server: Callable[..., Server]) -> Server:
-    return server("gate", STOCK_REDIS_URL=stock.url, **PATIENT)
+@pytest.fixture(scope="module")
+def gate(stock: Valkey, lasting_server: Callable[..., Server]) -> Server:
+    return lasting_server("gate", STOCK_REDIS_URL=stock.url, **PATIENT)
 
 
 def sequences(answers: list[Told]) -> list[int]:
@@ -51,6 +50,7 @@ def sequences(answers: list[Told]) -> list[int]:
 
 def test_claims_that_come_together_go_to_redis_together(stock: Valkey, gate: Server, sale: Sale) -> None:
     event, store = sale(quantity=300), bulk_store()
+    until_read(gate.port, event)
     assert ask(gate, claim(event.id, 1)).status == 202
     before = scripts_run(store)
     answers = ask_together(gate, stock, [claim(event.id, user) for user in range(2, 202)])
@@ -73,6 +73,7 @@ def test_with_groups_of_one_each_claim_is_a_script_of_its_own(
 
 def test_several_events_at_once_do_not_mix(stock: Valkey, gate: Server, sale: Sale) -> None:
     events = [sale(quantity=quantity) for quantity in (5, 10, 20, 40)]
+    until_read(gate.port, events[-1])
     users = range(1, 31)
     answers = ask_together(gate, stock, [claim(event.id, user) for user in users for event in events])
     for number, event in enumerate(events):
@@ -88,6 +89,7 @@ def test_several_events_at_once_do_not_mix(stock: Valkey, gate: Server, sale: Sa
 def test_what_one_sends_touches_no_neighbour(stock: Valkey, gate: Server, sale: Sale) -> None:
     event, closed = sale(quantity=1000), sale()
     services.close(event_id=closed.id)
+    until_read(gate.port, sale())
     assert ask(gate, claim(event.id, 1, "Idempotency-Key: first")).status == 202
     odd = [
         (claim(event.id, 1), 409),
@@ -142,6 +144,7 @@ def test_beyond_those_who_may_wait_one_is_refused_at_once(
 
 def test_who_hangs_up_while_he_waits_holds_nobody_up(stock: Valkey, gate: Server, sale: Sale) -> None:
     event = sale(quantity=1000)
+    until_read(gate.port, event)
     assert ask(gate, claim(event.id, 1)).status == 202
     claims = [claim(event.id, user) for user in range(2, 102)]
     with ExitStack() as stack:
@@ -160,6 +163,7 @@ def test_who_hangs_up_while_he_waits_holds_nobody_up(stock: Valkey, gate: Server
 
 def test_fifty_callers_get_exactly_what_there_is(stock: Valkey, gate: Server, sale: Sale) -> None:
     event, users, store = sale(quantity=30), make_users(50), bulk_store()
+    until_read(gate.port, event)
     messages = [claim(event.id, user, f"Idempotency-Key: {user}") for user in users for _ in range(3)]
     answers = ask_together(gate, stock, messages)
     assert Counter(one.status for one in answers) == {202: 90, 409: 60}
@@ -188,6 +192,7 @@ GARBAGE = [
 
 def test_the_worker_survives_garbage(gate: Server, sale: Sale) -> None:
     event = sale()
+    until_read(gate.port, event)
     workers = {one.pid for one in psutil.Process(gate.process.pid).children()}
     assert workers
     for _ in range(3):

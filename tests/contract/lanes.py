@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,10 +21,11 @@ from events.tokens import FIRST_LANE
 from events.waiting_room.records import Visit
 from events.waiting_room.store import Rules, bulk_room_store
 from tests.api_kit import forge, token_of
-from tests.contract.corpus import Case, state
+from tests.contract.corpus import Case
 from tests.factories import make_event, make_user
 from tests.sales import reserve
-from tests.wire import PATIENCE, PROBE, Connection, Reply
+from tests.web import until_read
+from tests.wire import PROBE, Connection, Reply
 
 # Not compared: what the server adds (whether it hangs up is), and what only pages need.
 IGNORED = {"date", "server", "connection", "x-frame-options", "referrer-policy", "cross-origin-opener-policy"}
@@ -74,7 +74,7 @@ class Lanes:
         self.lanes = [Lane(name, port, _events(owner.pk, other.pk)) for name, port in ports.items()]
         last = services.publish(event_id=make_event().id)
         for lane in self.lanes:
-            _wait_until_read(lane, last)
+            until_read(lane.port, last)
 
     def compare(self, case: Case) -> None:
         """Have the conversation with all; they must say the same, and what the case says."""
@@ -90,22 +90,6 @@ class Lanes:
         if b"<member>" in sent:
             callers["member"] = next(self._members)
         return [_converse(lane, case, {**lane.names, **callers}) for lane in lanes or self.lanes]
-
-
-def _wait_until_read(lane: Lane, last: Event) -> None:
-    """Until the server has read the event that was made last, and so all others as they were made before it.
-
-    It reads all of them twice a second. One that it had to look up by itself has no stock until then.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with Connection(lane.port) as connection:
-            connection.send(_filled(state(event="last"), {"last": str(last.pk)}))
-            reply = connection.receive()
-        if reply is not None and b'"remaining":10,' in reply.body:
-            return
-        assert time.monotonic() < deadline, reply
-        time.sleep(0.05)
 
 
 def _converse(lane: Lane, case: Case, names: dict[str, str]) -> Conversation:

@@ -20,7 +20,7 @@ from tests.faults.parts import Valkey
 from tests.gate_kit import Told, ask, ask_at_once, claim, own_stock, request, under_way
 from tests.postgres import Postgres, until
 from tests.sales import assert_sum, reserve
-from tests.web import Server
+from tests.web import Server, until_read
 
 Sale = Callable[..., Event]
 Start = Callable[..., Server]
@@ -38,10 +38,16 @@ def postgres(transactional_db: None) -> Iterator[Postgres]:
     breaker.succeeded()
 
 
-@pytest.fixture
-def stock(transactional_db: None, tmp_path: Path) -> Iterator[Valkey]:
-    with own_stock(tmp_path) as valkey:
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with own_stock(tmp_path_factory.mktemp("own")) as valkey:
         yield valkey
+
+
+@pytest.fixture(scope="module")
+def gate(stock: Valkey, lasting_server: Start) -> Server:
+    """Each test leaves it, and what it asks, well."""
+    return lasting_server("gate", STOCK_REDIS_URL=stock.url)
 
 
 def state(event: Event) -> bytes:
@@ -60,8 +66,9 @@ def stock_breaker(gate: Server) -> str:
 # --- Redis ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_redis_that_hangs_is_refused_at_once_and_comes_back(stock: Valkey, server: Start, sale: Sale) -> None:
-    event, gate = sale(redis_lost_after=60), server("gate", STOCK_REDIS_URL=stock.url)
+def test_a_redis_that_hangs_is_refused_at_once_and_comes_back(stock: Valkey, gate: Server, sale: Sale) -> None:
+    event = sale(redis_lost_after=60)
+    until_read(gate.port, event)
     assert ask(gate, claim(event.id, 1)).status == 202
     assert ask(gate, state(event)).status == 200
     stock.stop()
@@ -82,10 +89,11 @@ def test_a_redis_that_hangs_is_refused_at_once_and_comes_back(stock: Valkey, ser
 
 
 def test_a_redis_that_is_lost_has_the_sale_go_on_from_the_database_and_back(
-    stock: Valkey, server: Start, sale: Sale
+    stock: Valkey, gate: Server, sale: Sale
 ) -> None:
     first, *others = make_users(12)
-    event, gate = sale(redis_lost_after=0, quantity=8), server("gate", STOCK_REDIS_URL=stock.url)
+    event = sale(redis_lost_after=0, quantity=8)
+    until_read(gate.port, event)
     place = ask(gate, claim(event.id, first)).reply.header("location") or ""
     stock.stop()
     try:
@@ -132,11 +140,11 @@ def answer_of(gate: Server, message: bytes, status: int) -> Told:
 
 
 def test_claims_polls_and_states_need_no_database(
-    postgres: Postgres, server: Start, sale: Sale, store: StockStore
+    postgres: Postgres, stock: Valkey, server: Start, sale: Sale, store: StockStore
 ) -> None:
     """With PostgreSQL frozen a query would wait until it is given up, and the answer be another."""
     owner = make_user().pk
-    event, gate = sale(quantity=1000), server("gate", DATABASE_REQUEST_TIMEOUT="5")
+    event, gate = sale(quantity=1000), server("gate", STOCK_REDIS_URL=stock.url, DATABASE_REQUEST_TIMEOUT="5")
     (issued,) = reserve(store, event, owner)
     issue_claims(event.id, store)
     assert ask(gate, state(event)).status == 200, "the event is known from here on"
@@ -154,10 +162,11 @@ def test_claims_polls_and_states_need_no_database(
 
 
 def test_what_needs_the_database_waits_apart_from_claims(
-    postgres: Postgres, server: Start, sale: Sale, store: StockStore
+    postgres: Postgres, gate: Server, sale: Sale, store: StockStore
 ) -> None:
     owner = make_user().pk
-    event, gate = sale(quantity=1000), server("gate")
+    event = sale(quantity=1000)
+    until_read(gate.port, event)
     (issued,) = reserve(store, event, owner)
     issue_claims(event.id, store)
     for key in store.client.scan_iter("*:issued:*"):
@@ -178,8 +187,9 @@ def test_what_needs_the_database_waits_apart_from_claims(
 # --- Requests that are not whole --------------------------------------------------------------------------------------
 
 
-def test_a_body_that_breaks_off_claims_nothing(server: Start, sale: Sale, store: StockStore) -> None:
-    event, gate = sale(), server("gate")
+def test_a_body_that_breaks_off_claims_nothing(gate: Server, sale: Sale) -> None:
+    event = sale()
+    until_read(gate.port, event)
     head = claim(event.id, 1, body=b"{}").replace(b"Content-Length: 2", b"Content-Length: 200")
     chunks = claim(event.id, 1, "Transfer-Encoding: chunked", "Content-Type: application/json")
     told = ask(gate, chunks + b"2\r\n{}\r\nzz\r\n")
@@ -189,9 +199,10 @@ def test_a_body_that_breaks_off_claims_nothing(server: Start, sale: Sale, store:
     assert ask(gate, claim(event.id, 2)).body["sequence"] == 1
 
 
-def test_a_name_with_an_underscore_is_no_header(server: Start, sale: Sale) -> None:
+def test_a_name_with_an_underscore_is_no_header(gate: Server, sale: Sale) -> None:
     """Whoever may set them could pose as a proxy of ours. Over WSGI the server takes them for those with hyphens."""
-    event, gate = sale(), server("gate")
+    event = sale()
+    until_read(gate.port, event)
     assert ask(gate, claim(event.id, 1, "Idempotency-Key: a", "Idempotency_Key: b")).status == 202
     assert ask(gate, claim(event.id, 1, "Idempotency-Key: a")).status == 202
     assert ask(gate, claim(event.id, 1, "Idempotency-Key: b")).status == 409

@@ -1,12 +1,11 @@
 """WebSockets of a real gate: what is told to whom, who is let in, and who is closed."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django_redis import get_redis_connection
-from pytest_django import DjangoDbBlocker
 from websockets.exceptions import InvalidStatus
 
 from events import services
@@ -15,20 +14,15 @@ from notifications.live import CHANNEL, publish
 from tests.api_kit import forge
 from tests.factories import make_users
 from tests.sockets_kit import claim_name, issue, notification, socket
-from tests.web import Server, running
+from tests.web import Server
 
 Sale = Callable[..., Event]
 ORIGIN = "https://shop.example"
 
 
 @pytest.fixture(scope="module")
-def gate(
-    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """One for all of the tests here, each of which has an event and users of its own."""
-    settings = {"LIVE_AUTH_TIMEOUT": "1", "LIVE_SOCKETS_PER_USER": "2", "LIVE_ORIGINS": ORIGIN}
-    with django_db_blocker.unblock(), running(tmp_path_factory.mktemp("gate"), "gate", settings) as server:
-        yield server
+def gate(lasting_server: Callable[..., Server]) -> Server:
+    return lasting_server("gate", LIVE_AUTH_TIMEOUT="1", LIVE_SOCKETS_PER_USER="2", LIVE_ORIGINS=ORIGIN)
 
 
 def of(event: Event) -> str:

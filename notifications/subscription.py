@@ -82,9 +82,10 @@ class Subscription:
                                 log.info("subscription_back")
                             pause, lost = FIRST_PAUSE, False
                             self._resume()
-            except (RedisError, OSError) as error:
+            except Exception as error:  # nobody would begin to listen again
                 if not lost:
-                    log.warning("subscription_lost", error=type(error).__name__)
+                    unforeseen = not isinstance(error, RedisError | OSError)
+                    log.warning("subscription_lost", error=type(error).__name__, exc_info=unforeseen)
                 lost = True
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - so that not all processes come at once
             pause = min(pause * 2, LONGEST_PAUSE)

@@ -21,8 +21,9 @@ KEPT_FOR = 5  # seconds that a cache may give out the page of a sale; its script
 
 @page
 @require_safe
+@cache_control(private=True)
 def home(request: HttpRequest) -> HttpResponse:
-    """The sales that are on or to come, the next to open first, and the last that are over."""
+    """The sales that are on or to come, the next to open first, and the last that are over; and who looks."""
     over = Q(status=Event.Status.CLOSED) | Q(closes_at__lte=timezone.now())
     public = Event.objects.public()
     current = public.exclude(over).order_by("opens_at", "id")[:CURRENT_AT_MOST]

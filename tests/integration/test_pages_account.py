@@ -132,6 +132,7 @@ def test_what_is_the_visitor_s_own_needs_a_sign_in(client: Client, address: str)
 def test_what_is_the_visitor_s_own_is_kept_by_no_cache(browser: Client) -> None:
     for address in ("/notifications", "/accounts/token"):
         assert "no-store" in browser.get(address)["Cache-Control"]
+    assert "private" in browser.get("/")["Cache-Control"], "it says who looks, and how much is unread"
 
 
 def test_scripts_get_a_token_to_subscribe_to_pushes_with(browser: Client, client: Client) -> None:

@@ -275,6 +275,8 @@ def _why_not(delivery: Delivery, channel: Channel, now: datetime) -> str:
     """Why a delivery is not worth a try; empty where it is."""
     if delivery.attempts > settings.DELIVERY_ATTEMPTS:
         return "every try broke off"  # whoever made them died, of this one perhaps
+    if not delivery.notification.user.is_active:
+        return "the user is deactivated"
     expires_at = delivery.notification.expires_at
     if now > delivery.created_at + channel.max_age or (expires_at is not None and now > expires_at):
         return "too late"

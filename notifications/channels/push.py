@@ -108,6 +108,8 @@ def _kept(delivery: Delivery) -> int:
 def _post(delivery: Delivery, subscription: PushSubscription | None, text: Text) -> Post | Failed:
     if subscription is None:
         return SubscriptionGone()
+    if subscription.user_id != delivery.notification.user_id:
+        return Failed("the browser is another user's now", permanent=True)
     message = {"title": text.title, "body": text.body, "url": text.url, "id": delivery.notification_id}
     keys = {"p256dh": subscription.p256dh, "auth": subscription.auth}
     try:

@@ -176,6 +176,19 @@ def test_who_signs_in_to_a_browser_next_takes_it_over(service: Receiver) -> None
     assert PushSubscription.objects.get().user == second
 
 
+def test_what_was_for_the_user_before_is_not_shown_to_the_next(service: Receiver) -> None:
+    first, second, browser = make_user(), make_user(), Browser(service)
+    subscribed(browser, first)
+    tell(first.pk)
+    subscribed(browser, second)
+    assert delivering.deliver("push") == 0
+    assert service.received == []
+    delivery = Delivery.objects.get(channel="push")
+    assert (delivery.status, delivery.error) == ("dead", "the browser is another user's now")
+    tell(second.pk)
+    assert delivering.deliver("push") == 1, "it is still theirs"
+
+
 def test_the_oldest_browser_makes_room(service: Receiver) -> None:
     user = make_user()
     for number in range(MOST + 1):

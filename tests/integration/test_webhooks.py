@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
 from prometheus_client import REGISTRY
@@ -321,6 +322,15 @@ def test_what_is_too_late_is_not_sent(receiver: Receiver) -> None:
     webhooks(notification=second).update(created_at=timezone.now() - timedelta(days=4))
     assert delivering.deliver("webhook") == 0
     assert {(one.status, one.error) for one in webhooks()} == {("dead", "too late")}
+    assert receiver.received == []
+
+
+def test_of_a_user_who_was_deactivated_meanwhile_nobody_is_told(receiver: Receiver) -> None:
+    endpoint_of(receiver)
+    tell()
+    User.objects.update(is_active=False)
+    assert delivering.deliver("webhook") == 0
+    assert (webhooks().get().status, webhooks().get().error) == ("dead", "the user is deactivated")
     assert receiver.received == []
 
 

@@ -63,7 +63,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     """The delivery log. What is dead can be sent again, and what was sent, too: receivers know it by its key."""
 
     list_display = (
-        "dedupe_key",
+        "key",
         "kind",
         "channel",
         "status",
@@ -83,6 +83,11 @@ class DeliveryAdmin(ReadOnlyAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """With how far the log goes back."""
         return super().changelist_view(request, {**(extra_context or {}), "days_kept": settings.DELIVERIES_KEPT})
+
+    @admin.display(description=_("key"))
+    def key(self, delivery: Delivery) -> str:
+        """What receivers know it by."""
+        return delivery.dedupe_key
 
     @admin.display(description=_("kind"))
     def kind(self, delivery: Delivery) -> str:

@@ -1,11 +1,16 @@
 """The admin in the operator's language."""
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from django.contrib.admin import ModelAdmin, site
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import label_for_field
 from django.test import Client
 from django.urls import reverse
+from django.utils.translation import override
 
 from events.models import Event
 from tests.factories import make_user
@@ -45,3 +50,22 @@ def test_the_history_is_in_one_language_whoever_writes_it(operator: Client, sale
 )
 def test_lists_are_in_the_language(operator: Client, model: str, words: str) -> None:
     assert words in operator.get(reverse(f"admin:coupons_{model}_changelist")).content.decode()
+
+
+OURS = [
+    (model.__name__, model_admin)
+    for model, model_admin in site._registry.items()
+    if model._meta.app_label in {"events", "coupons", "notifications"}
+]
+IN_ANY_LANGUAGE = {"url", "__str__"}
+
+
+@pytest.mark.parametrize(("_name", "model_admin"), OURS, ids=[name for name, _ in OURS])
+def test_the_columns_of_every_list_are_in_the_language(_name: str, model_admin: "ModelAdmin[Any]") -> None:
+    with override("ko"):
+        labels = {
+            field: str(label_for_field(field, model_admin.model, model_admin))
+            for field in map(str, model_admin.list_display)
+            if field not in IN_ANY_LANGUAGE
+        }
+    assert {field: label for field, label in labels.items() if not re.search("[가-힣]", label)} == {}

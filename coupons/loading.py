@@ -64,7 +64,6 @@ def load(event: Event, store: StockStore) -> Loaded:
         sequence=max(highest_sequence(event.id), *(entry.sequence for entry in logged), 0),
         window=window_of(event),
         claimants=_held(event.id, logged) if event.logs_claims else (),
-        fence=event.fence,
     )
     if code is not LoadCode.LOADED:
         raise RuntimeError(f"event {event.id}: epoch {event.epoch} was in Redis before it was loaded")

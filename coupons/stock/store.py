@@ -106,7 +106,6 @@ class StockStore:
         sequence: int,
         window: Window,
         claimants: Iterable[tuple[int, Sequence[HeldClaim]]],
-        fence: int = 0,
     ) -> tuple[LoadCode, int]:
         """Build the stock; the code and the units in it. The caller holds the drain lock: one load at a time."""
         loading = keys.loading(event_id, secrets.token_hex(4))
@@ -116,7 +115,7 @@ class StockStore:
             pipe.expire(loading, keys.LOADING_TTL)
             pipe.execute()
         code, stock = self._load(
-            keys=[*self._keys(event_id), loading], args=[epoch, available, sequence, *window.fields(), "fence", fence]
+            keys=[*self._keys(event_id), loading], args=[epoch, available, sequence, *window.fields()]
         )
         return LoadCode(code), stock
 

@@ -17,17 +17,18 @@ from events.models import Event
 class DistributedLock(Strategy):
     """One claim of the event at a time, whichever machine it comes to; the database is told by a fence who is late.
 
-    For: what is locked need not be a row, nor in one database; the line is in Redis, so those who wait hold no
-    connection of the database. Against: it is the row lock with two more round trips, to a server that may forget it;
-    what keeps the promises is the guard in the database, which would have been enough. `per_user` locks only the
-    claims of one user against each other: double clicks meet, and nobody else waits; such locks have no common order,
-    and so no fence.
+    For: what is locked need not be a row, nor in one database; who waits does so in Redis, and is woken in turn.
+    Against: it is the row lock with two more round trips, to a server that may forget it; what keeps the promises is
+    the guard in the database, which would have been enough. The fence is the claim's number: who comes with a lower
+    one than was written last is late. `per_user` locks the claims of one user against each other only: double clicks
+    meet, and nobody else waits; such locks have no common order, and so no fence.
     """
 
     name = Event.Strategy.DISTRIBUTED_LOCK
 
     def __init__(self, *, per_user: bool = False) -> None:
         self.per_user = per_user
+        self.fenced = not per_user
 
     def claim(self, event: KnownEvent, user_id: int, request: str) -> ClaimResult:
         """As in the contract."""
@@ -53,11 +54,11 @@ class DistributedLock(Strategy):
     def _issue(self, sale: Sale, user_id: int, request: str, fence: int) -> ClaimView:
         with direct.writing(user_id):
             rows, fenced = direct.as_it_stood(sale.event), {}
-            if not self.per_user:
+            if self.fenced:
                 rows, fenced = rows.filter(fence__lt=fence), {"fence": fence}
             if not rows.update(issued=F("issued") + 1, **fenced):
                 raise Overtaken
-            return direct.write(sale, user_id, request, direct.next_number(sale.event))
+            return direct.write(sale, user_id, request, fence)
 
 
 def _look(event: KnownEvent, user_id: int, request: str) -> ClaimView | Sale:

@@ -1,7 +1,5 @@
 """A version column: change the row only if nobody has since it was read, and otherwise begin anew."""
 
-from django.db.models import F
-
 from coupons import direct
 from coupons.direct import Overtaken, Sale
 from coupons.strategies.database import DatabaseStrategy
@@ -20,7 +18,8 @@ class Optimistic(DatabaseStrategy):
 
     def take(self, sale: Sale, user_id: int, request: str) -> tuple[Sale, int]:  # noqa: ARG002 - the contract's
         """Compare and set. Operators' changes raise the version, too, and so are never overlooked."""
-        same = direct.as_it_stood(sale.event).filter(version=sale.event.version)
-        if not same.update(issued=F("issued") + 1, version=F("version") + 1):
+        event = sale.event
+        as_it_was = direct.as_it_stood(event).filter(version=event.version)
+        if not as_it_was.update(issued=event.issued + 1, version=event.version + 1):
             raise Overtaken
-        return sale, direct.next_number(sale.event)
+        return sale, direct.next_number(event)

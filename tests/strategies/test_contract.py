@@ -3,56 +3,30 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from coupons import selectors, services
+from coupons import selectors
 from coupons.errors import AlreadyClaimed, UnknownUser
-from coupons.issuing import issue_claims
 from coupons.models import Coupon, FailedClaim
 from coupons.reconciling import reconcile
-from coupons.stock.store import StockStore, bulk_store
-from coupons.strategies import STRATEGIES, ClaimResult, Strategy
+from coupons.stock.store import StockStore
+from coupons.strategies import STRATEGIES, Strategy
 from events import services as sales
 from events.catalogue import catalogue
-from events.errors import Closed, EventNotFound, NotOpen, Paused, SoldOut, Unavailable
+from events.errors import Closed, EventNotFound, NotOpen, Paused, SoldOut
 from events.models import Event
 from notifications.models import Notification
 from tests.factories import make_event, make_user, make_users
 from tests.sales import NOBODY
 from tests.strategies.conftest import Forks
+from tests.strategies.kit import assert_exactly, assert_in_order, claim, settle
 from tests.strategies.points import OF_A_DRAIN, STEPS
 
 Sale = Callable[..., Event]
 
 every = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=list(STRATEGIES))
-
-
-def claim(event: Event, user: int, key: str = "") -> ClaimResult:
-    """Claim, asking again where one is told to."""
-    for _ in range(1000):
-        try:
-            return services.claim(event_id=event.pk, user_id=user, idempotency_key=key)
-        except Unavailable:
-            continue
-    raise AssertionError("unavailable all the time")
-
-
-def settle(event: Event) -> None:
-    """Let the worker come to the end of its work."""
-    if event.logs_claims:
-        issue_claims(event.pk, bulk_store())
-    catalogue.refresh()
-
-
-def assert_exactly(event: Event, number: int) -> None:
-    """So many coupons, one each, counted, with a notification each, and none more."""
-    event.refresh_from_db()
-    coupons = Coupon.objects.filter(event=event)
-    assert (event.issued, coupons.count(), coupons.values("user").distinct().count()) == (number, number, number)
-    assert Notification.objects.filter(kind="coupon_issued").count() == number
 
 
 # How many ------------------------------------------------------------------------------------------------------------
@@ -86,14 +60,6 @@ def test_fifty_callers_in_four_processes_get_exactly_what_there_is(
         assert Notification.objects.filter(kind="claim_rejected").count() == len(accepted) - 20
     if strategy.ordered:
         assert_in_order(accepted)
-
-
-def assert_in_order(accepted: list[dict[str, Any]]) -> None:
-    """P6: who was answered before another asked has the lower number."""
-    assert len({one["sequence"] for one in accepted}) == len(accepted)
-    for one in accepted:
-        later = [other["sequence"] for other in accepted if other["began"] > one["ended"]]
-        assert all(number > one["sequence"] for number in later)
 
 
 @every

@@ -8,7 +8,7 @@
 -- ARGV  1 epoch              of this load
 --       2 available          quantity - issued
 --       3 sequence           the highest known
---       4 …                  field, value, …    the rest of the state: status opens closes limit rate burst room fence
+--       4 …                  field, value, …    the rest of the state: status opens closes limit rate burst room
 --
 -- Returns {code, stock}:
 --   0 LOADED       the stock: available, less the claims that wait in the log

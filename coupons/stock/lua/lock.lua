@@ -12,11 +12,11 @@
 -- Returns {fence, milliseconds}:
 --   a fence of 1 or more   the lock is the caller's
 --   0                      it is another's, for so many milliseconds at most
---   -1                     the stock is not loaded here in this epoch, and with it the last fence is not known
+--   -1                     the stock is not loaded here in this epoch, and with it the last number is not known
 --
 -- Example: EVALSHA … 3 sc:{7}:state sc:{7}:lock sc:{7}:waiting   1 pL0q 2000 "" 0   → {17, 2000}
 --
--- The fence is given in the same script as the lock. Given after it, whoever hung in between and lost the lock would
+-- The fence is the next sequence number, given in the same script as the lock. Given after it, whoever hung in between and lost the lock would
 -- come back with a higher number than who has it.
 
 local state_key, lock_key, waiting_key = KEYS[1], KEYS[2], KEYS[3]
@@ -27,7 +27,7 @@ local left = redis.call('PTTL', lock_key)
 if left == -2 then
   redis.call('SET', lock_key, token, 'PX', ttl)
   redis.call('LREM', waiting_key, 0, place)
-  return {redis.call('HINCRBY', state_key, 'fence', 1), tonumber(ttl)}
+  return {redis.call('HINCRBY', state_key, 'sequence', 1), tonumber(ttl)}
 end
 if place ~= '' and not redis.call('LPOS', waiting_key, place) then
   redis.call(woken == '1' and 'LPUSH' or 'RPUSH', waiting_key, place)

@@ -4,7 +4,6 @@ A claim here is one transaction, and issued at once. Each process lets few in at
 again: a refusal stays quick, and the database alive.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,7 +12,6 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import Error as DatabaseError
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
@@ -26,12 +24,13 @@ from coupons.selectors import ClaimView, claims_in, issued
 from coupons.stock.records import LogEntry, milliseconds
 from events.errors import Closed, NotOpen, Paused, SoldOut, Unavailable
 from events.models import Event
+from events.places import Places
 from events.waiting_room import past_redis
 
 # A claim waits this long for the event's row, in milliseconds; whoever waits longer is told to come again.
 LOCK_TIMEOUT = 300
 
-_slots = threading.BoundedSemaphore(settings.DATABASE_CLAIMS)
+slot = Places(settings.DATABASE_CLAIMS).one  # one of the few of this process to claim in the database
 
 
 class Overtaken(Exception):  # noqa: N818 - caught where it is tried again
@@ -45,22 +44,6 @@ class Sale(NamedTuple):
     held: list[Coupon]
     now: datetime
     quantity: int = 1  # that is asked for
-
-
-@contextmanager
-def slot(*, patience: float = 0) -> Iterator[None]:
-    """One of the few places of this process to claim in the database; `Unavailable` where all stay taken.
-
-    `patience` is how many seconds one is waited for.
-    """
-    if not _slots.acquire(timeout=patience):
-        raise Unavailable
-    try:
-        yield
-    except DatabaseError as error:
-        raise Unavailable from error
-    finally:
-        _slots.release()
 
 
 def first_answer(*, event_id: int, user_id: int, request: str) -> ClaimView | None:

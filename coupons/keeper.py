@@ -49,6 +49,10 @@ class RedisStockKeeper:
         with _redis():
             return modes.sell_from_redis(event_id, bulk_store())
 
+    def fall_back(self, event_id: int, *, epoch: int) -> None:
+        """Move the sale to the database, as a claim does that cannot reach Redis."""
+        modes.fall_back(event_id, epoch=epoch)
+
     def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:
         """The stock of each event."""
         if not event_ids:

@@ -22,6 +22,7 @@ from coupons.selectors import pending
 from coupons.stock.codes import AdjustCode
 from coupons.stock.store import bulk_store, hot_store
 from coupons.strategies import ClaimResult
+from events import outage
 from events.catalogue import KnownEvent, catalogue
 from events.errors import (
     Closed,
@@ -91,14 +92,8 @@ def claim_by_strategy(event: KnownEvent, user_id: int, request: str, quantity: i
 
 
 def redis_is_lost(event: KnownEvent, error: RedisError) -> bool:
-    """Whether Redis has been silent for as long as the event bears. A sale that nobody can claim from has time.
-
-    Only what failed since this process heard of the event's epoch counts: a breaker may still be open from an outage
-    that is over, and the sale back.
-    """
-    failing_for = hot_store().breaker(event.id).failing_for(since=event.heard_at)
-    is_open = event.status == Event.Status.PUBLISHED and event.opens_at <= timezone.now()
-    if is_open and failing_for > 0 and failing_for >= event.redis_lost_after:
+    """Whether the sale does without Redis from here on (`outage.is_lost`); where not, the error is noted."""
+    if outage.is_lost(event):
         return True
     if not isinstance(error, NotAsked):  # a breaker says once that it opened
         log.warning("claim_without_redis", event_id=event.id, error=type(error).__name__)

@@ -45,6 +45,12 @@ class StockKeeper(Protocol):
     def sell_from(self, event_id: int, mode: str) -> "Event":
         """Move a sale to another `Event.StockMode`; the event afterwards. Called outside a transaction."""
 
+    def fall_back(self, event_id: int, *, epoch: int) -> None:
+        """Give Redis up for lost: the sale goes on from the database. `epoch` is the one that could not be reached.
+
+        Nothing happens where another process was first. It waits for the database.
+        """
+
     def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:
         """The stock of each event, in one round trip; those that cannot be read now are left out."""
 

@@ -46,19 +46,23 @@ class QueueEndpoints:
     async def leave(self, call: Call) -> Answer:
         """Give the place up."""
         event = await self._event(call)
-        if event.sells_from_database:
-            await self._threads.database(past_redis.leave, event, call.user_id)
+        told = await self._ask_redis(event, Visit("leave", call.user_id, call.lane))
+        if told is not None:
+            service.left(told[1])
         else:
-            service.left((await self._ask_redis(event, Visit("leave", call.user_id, call.lane)))[1])
+            with past_redis.place():
+                await self._threads.database(past_redis.leave, event, call.user_id)
         return LEFT
 
     async def ticket_of(self, event: KnownEvent, user_id: int, lane: int, act: Literal["join", "ask"]) -> TicketView:
         """A user's ticket, after the visit. Raises the `Refusal` that says no."""
-        if event.sells_from_database:
+        told = await self._ask_redis(event, Visit(act, user_id, lane))
+        if told is not None:
+            return service.answer(event, *told)
+        with past_redis.place():  # taken here: who is refused must not wait for a thread
             ask = partial(past_redis.visit, event, user_id, joins=act == "join")
             view: TicketView = await self._threads.database(ask)
             return view
-        return service.answer(event, *await self._ask_redis(event, Visit(act, user_id, lane)))
 
     async def _visit(self, call: Call, act: Literal["join", "ask"]) -> TicketView:
         return await self.ticket_of(await self._event(call), call.user_id, call.lane, act)
@@ -66,8 +70,12 @@ class QueueEndpoints:
     async def _event(self, call: Call) -> KnownEvent:
         return service.with_room(catalogue.at_hand(call.event_id) or await self._events.known(call.event_id))
 
-    async def _ask_redis(self, event: KnownEvent, visit: Visit) -> tuple[Reply, Visited]:
+    async def _ask_redis(self, event: KnownEvent, visit: Visit) -> tuple[Reply, Visited] | None:
+        """What the script answers; None where the sale does without Redis."""
+        if event.sells_from_database:
+            return None
         try:
             return await self._visits.ask(event.id, visit)
         except RedisError as error:
-            service.redis_is_away(error)
+            service.require_lost(event, error)
+            return None

@@ -1,23 +1,29 @@
 """The waiting room while Redis is lost: the order is kept as far as the database knows it, and nobody can join.
 
-People are let in by their rank as time goes by; there are no passes, and so nobody's runs out. Each answer is two
-queries, for a sale without Redis is answered to few at a time.
+People are let in by their rank as time goes by; there are no passes, and so nobody's runs out. Each answer is a few
+queries, one of which counts those who stand before: a process gives them to few at a time, and they come seldom.
 """
 
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
+from events import stock
 from events.errors import Closed, NoTicket, SoldOut, Unavailable
 from events.models import Event, Ticket
+from events.places import Places
 from events.waiting_room.views import TicketView
 
 if TYPE_CHECKING:
     from events.catalogue import KnownEvent
 
 POLL_AFTER_MS = 10_000
+
+# Apart from those of claims: a crowd that asks where it stands must not keep out those whose turn it is.
+place = Places(settings.DATABASE_CLAIMS, retry_after=POLL_AFTER_MS / 1000).one
 
 
 def is_admitted(event: Event, user_id: int, now: datetime) -> bool:
@@ -26,9 +32,12 @@ def is_admitted(event: Event, user_id: int, now: datetime) -> bool:
 
 
 def visit(known: "KnownEvent", user_id: int, *, joins: bool) -> TicketView:
-    """Where the user stands; `Unavailable` for who would join."""
+    """Where the user stands; `Unavailable` for who would join. A sale that is still on Redis is moved first.
+
+    It may wait for the database: the caller holds a `place`.
+    """
     now = timezone.now()
-    event = Event.objects.get(pk=known.id)
+    event = _moved(known)
     if known.is_over(now):
         raise Closed(opens_at=event.opens_at)
     if event.issued >= event.quantity:
@@ -54,14 +63,24 @@ def visit(known: "KnownEvent", user_id: int, *, joins: bool) -> TicketView:
     )
 
 
-def leave(event: "KnownEvent", user_id: int) -> None:
-    """Give the place up."""
-    forget(event.id, user_id)
+def leave(known: "KnownEvent", user_id: int) -> None:
+    """Give the place up. As `visit`."""
+    forget(_moved(known).pk, user_id)
 
 
 def forget(event_id: int, user_id: int) -> None:
     """The ticket has been used, or is given up: it does not come back with Redis."""
     Ticket.objects.filter(event_id=event_id, user_id=user_id, gone_at=None).update(gone_at=timezone.now())
+
+
+def _moved(known: "KnownEvent") -> Event:
+    """The event, which sells from the database from here on, if it did not before."""
+    if not known.sells_from_database:
+        stock.keeper().fall_back(known.id, epoch=known.epoch)
+    event = Event.objects.get(pk=known.id)
+    if event.stock_mode != Event.StockMode.DATABASE:
+        raise Unavailable  # Redis is back, and this process has not heard of it: it will within a second
+    return event
 
 
 def _ticket(event_id: int, user_id: int) -> Ticket | None:

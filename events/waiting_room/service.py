@@ -7,10 +7,11 @@ call of the script.
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NoReturn
+from typing import Literal
 
 from redis.exceptions import RedisError
 
+from events import outage
 from events.catalogue import KnownEvent, catalogue
 from events.errors import Closed, EventNotFound, NoTicket, NoWaitingRoom, RateLimited, SoldOut, Unavailable
 from events.models import Event
@@ -26,25 +27,33 @@ JITTER = 0.3  # of the time until the next poll, at most; `visit.lua` reckons wi
 def visit(event_id: int, user_id: int, lane: int, act: Literal["join", "ask"]) -> TicketView:
     """Join, or ask where one stands: joining twice is asking. One round trip; raises the `Refusal` that says no."""
     event = with_room(catalogue.get(event_id))
-    if event.sells_from_database:
+    told = _ask_redis(event, Visit(act, user_id, lane))
+    if told is not None:
+        return answer(event, *told)
+    with past_redis.place():
         return past_redis.visit(event, user_id, joins=act == "join")
-    return answer(event, *_ask_redis(event_id, Visit(act, user_id, lane)))
 
 
 def leave(event_id: int, user_id: int, lane: int) -> None:
     """Give the place up, and the pass; nothing where there is none."""
     event = with_room(catalogue.get(event_id))
-    if event.sells_from_database:
+    told = _ask_redis(event, Visit("leave", user_id, lane))
+    if told is not None:
+        left(told[1])
+        return
+    with past_redis.place():
         past_redis.leave(event, user_id)
-    else:
-        left(_ask_redis(event_id, Visit("leave", user_id, lane))[1])
 
 
-def _ask_redis(event_id: int, one: Visit) -> tuple[Reply, Visited]:
+def _ask_redis(event: KnownEvent, one: Visit) -> tuple[Reply, Visited] | None:
+    """What the script answers; None where the sale does without Redis."""
+    if event.sells_from_database:
+        return None
     try:
-        return visits(event_id, [one])[0]
+        return visits(event.id, [one])[0]
     except RedisError as error:
-        redis_is_away(error)
+        require_lost(event, error)
+        return None
 
 
 def left(visited: Visited) -> None:
@@ -88,9 +97,10 @@ def rules_of(event: KnownEvent) -> Rules:
     )
 
 
-def redis_is_away(error: RedisError) -> NoReturn:
-    """Tell visitors that Redis does not answer."""
-    raise Unavailable("The queue cannot be reached right now. Your place is kept: ask again.") from error
+def require_lost(event: KnownEvent, error: RedisError) -> None:
+    """Raise `Unavailable` unless the sale does without Redis from here on: see `outage.is_lost`."""
+    if not outage.is_lost(event):
+        raise Unavailable("The queue cannot be reached right now. Your place is kept: ask again.") from error
 
 
 def answer(event: KnownEvent, reply: Reply, visited: Visited) -> TicketView:

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import connection
@@ -242,7 +243,7 @@ def test_when_all_places_are_taken_the_rest_is_refused_at_once_and_asks_nobody(
     event, caller = fallen(quantity=5), Caller(make_user())
     caller.get(f"/api/v1/events/{event.id}/state")
     with ExitStack() as places:
-        for _ in range(direct._slots._value):
+        for _ in range(settings.DATABASE_CLAIMS):
             places.enter_context(direct.slot())
         with django_assert_num_queries(0):
             refused = caller.claim(event.id)

@@ -6,13 +6,17 @@ from contextlib import contextmanager
 from django.utils.translation import gettext
 from redis.exceptions import RedisError
 
-from coupons import loading, modes, units
+from coupons import loading, modes, selectors, units
+from coupons.errors import AlreadyClaimed
 from coupons.locks import take_drain_lock
+from coupons.models import ClaimId
+from coupons.selectors import ClaimView
 from coupons.stock.codes import AdjustCode
+from coupons.stock.records import instant
 from coupons.stock.store import bulk_store, hot_store
 from events.errors import InvalidChange, Unavailable
 from events.models import Event
-from events.stock import Level
+from events.stock import LastClaim, Level
 
 
 class RedisStockKeeper:
@@ -52,6 +56,17 @@ class RedisStockKeeper:
     def fall_back(self, event_id: int, *, epoch: int) -> None:
         """Move the sale to the database, as a claim does that cannot reach Redis."""
         modes.fall_back(event_id, epoch=epoch)
+
+    def already_claimed(self, event_id: int, claim: LastClaim) -> AlreadyClaimed:
+        """The refusal that names the claim."""
+        status: selectors.Status = "issued" if claim.sequence <= claim.drained else "pending"
+        name = ClaimId(event_id, claim.epoch, claim.sequence)
+        return AlreadyClaimed(ClaimView(name, status, instant(claim.claimed_ms)))
+
+    def claimed_already(self, event: Event, user_id: int) -> AlreadyClaimed | None:
+        """The refusal that names the last coupon, where the user has as many as they may."""
+        held = list(selectors.coupons_of(user_id).filter(event=event).order_by("id"))
+        return AlreadyClaimed(selectors.issued(held[-1])) if len(held) >= event.per_user_limit else None
 
     def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:
         """The stock of each event."""

@@ -6,7 +6,9 @@ imported from here. So the need is written down as a protocol, and `coupons` reg
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from events.errors import Refusal
 
 if TYPE_CHECKING:
     from events.models import Event
@@ -22,6 +24,15 @@ class Level:
     oldest_age: float  # seconds that the oldest of them has waited
     sequence: int  # the last sequence number given
     claimants: int  # users who hold a claim
+
+
+class LastClaim(NamedTuple):
+    """The newest claim of a user who holds as many as they may, as Redis has it."""
+
+    epoch: int
+    sequence: int
+    claimed_ms: int
+    drained: int  # the highest sequence that the database has
 
 
 class StockKeeper(Protocol):
@@ -50,6 +61,12 @@ class StockKeeper(Protocol):
 
         Nothing happens where another process was first. It waits for the database.
         """
+
+    def already_claimed(self, event_id: int, claim: LastClaim) -> Refusal:
+        """What a user is told who holds as many claims as they may."""
+
+    def claimed_already(self, event: "Event", user_id: int) -> Refusal | None:
+        """The same by the database alone; None for who may have another. One query."""
 
     def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:
         """The stock of each event, in one round trip; those that cannot be read now are left out."""

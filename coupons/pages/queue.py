@@ -8,6 +8,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
+from coupons.errors import AlreadyClaimed
 from coupons.pages import visitor
 from events.errors import NoTicket, Refusal
 from events.models import Event
@@ -32,6 +33,8 @@ def queue(request: HttpRequest, slug: str) -> HttpResponse:
             service.leave(event.pk, request.user.pk, lane_of(request.user))  # type: ignore[arg-type]
         else:
             service.visit(event.pk, request.user.pk, lane_of(request.user), "join")  # type: ignore[arg-type]
+    except AlreadyClaimed as refusal:
+        return redirect("coupon_pages:claim_result", slug, str(refusal.claim.id))
     except Refusal as refusal:
         return refused(request, refusal, event=event)
     return redirect("coupon_pages:queue", slug)

@@ -16,7 +16,7 @@ All keys of an event share one hash tag, so that they live in one slot of a Redi
 | `sc:{7}:waiting` | list | who waits for the lock, the next one first; likewise | by itself |
 """
 
-from events.redis.keys import RETIRED_TTL, key, state
+from events.redis.keys import RETIRED_TTL, claimants, key, state
 
 __all__ = [
     "RETIRED_TTL",
@@ -35,11 +35,6 @@ __all__ = [
 LOADING_TTL = 3600  # seconds
 MINUTE = 60  # seconds
 ISSUED_TTL = 2 * MINUTE  # it is read in its own minute and in the one after
-
-
-def claimants(event_id: int) -> str:
-    """Who holds which claims."""
-    return key(event_id, "claimants")
 
 
 def log(event_id: int) -> str:

@@ -79,7 +79,7 @@ class QueueView(APIView):
         tags=["queue"],
         request={"application/json": {"type": "object", "description": "Nothing is read from it."}},
         responses=TicketSerializer,
-        extensions={"x-refusals": ["sold_out", "closed", "rate_limited", "not_found"]},
+        extensions={"x-refusals": ["already_claimed", "sold_out", "closed", "rate_limited", "not_found"]},
     )
     def post(self, request: Request, event_id: int) -> HttpResponse:
         """Take a place, or learn where the one stands that was taken. Come again after `poll_after_ms`."""
@@ -92,7 +92,7 @@ class QueueView(APIView):
         summary="Where you stand",
         tags=["queue"],
         responses=TicketSerializer,
-        extensions={"x-refusals": ["sold_out", "closed", "rate_limited", "not_found"]},
+        extensions={"x-refusals": ["already_claimed", "sold_out", "closed", "rate_limited", "not_found"]},
     )
     def get(self, request: Request, event_id: int) -> HttpResponse:
         """Your ticket. Asking is what moves the line on: whose turn has come gets the pass by it."""

@@ -1,4 +1,4 @@
-"""What all keys of an event have in common, and the one that more than one app reads.
+"""What all keys of an event have in common, and those that more than one app reads.
 
 The id in braces is the hash tag: all keys of an event are in one slot of a Redis Cluster, so that one script may touch
 them.
@@ -15,3 +15,8 @@ def key(event_id: int, name: str) -> str:
 def state(event_id: int) -> str:
     """The counters of the stock, and what operators set: written by the stock alone."""
     return key(event_id, "state")
+
+
+def claimants(event_id: int) -> str:
+    """Who holds which claims: written by the stock alone."""
+    return key(event_id, "claimants")

@@ -14,3 +14,4 @@ class VisitCode(IntEnum):
     CLOSED = 5
     RATE_LIMITED = 6
     NOT_LOADED = 7
+    ALREADY_CLAIMED = 8

@@ -14,7 +14,7 @@
 They go with the stock's, a week after the close.
 """
 
-from events.redis.keys import key, state
+from events.redis.keys import claimants, key, state
 
 
 def tickets(event_id: int) -> str:
@@ -67,4 +67,4 @@ def of_claim(event_id: int) -> list[str]:
 
 def of_visit(event_id: int) -> list[str]:
     """Those of `visit.lua` that do not hang on the visitor."""
-    return [state(event_id), *own(event_id)]
+    return [state(event_id), claimants(event_id), *own(event_id)]

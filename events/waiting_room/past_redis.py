@@ -40,6 +40,9 @@ def visit(known: "KnownEvent", user_id: int, *, joins: bool) -> TicketView:
     event = _moved(known)
     if known.is_over(now):
         raise Closed(opens_at=event.opens_at)
+    claimed = stock.keeper().claimed_already(event, user_id)
+    if claimed is not None:
+        raise claimed
     if event.issued >= event.quantity:
         raise SoldOut
     ticket = _ticket(event.pk, user_id)

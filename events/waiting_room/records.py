@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+from events.stock import LastClaim
 from events.waiting_room.codes import VisitCode
 
 LATE = 2**52  # ranks below are of those who came before the opening
@@ -29,6 +30,7 @@ class Visited(NamedTuple):
     expires_ms: int = 0
     poll_ms: int = 0  # the least time until they should come again
     retry_ms: int = 0
+    claim: LastClaim = LastClaim(0, 0, 0, 0)  # of who holds as many as they may
 
     @classmethod
     def parse(cls, answer: list[int]) -> "Visited":
@@ -41,6 +43,8 @@ class Visited(NamedTuple):
                 return cls(code, answer[1], ahead=0, before=0, eta_ms=0, expires_ms=answer[2], poll_ms=answer[3])
             case VisitCode.RATE_LIMITED:
                 return cls(code, retry_ms=answer[1])
+            case VisitCode.ALREADY_CLAIMED:
+                return cls(code, claim=LastClaim(*answer[1:]))
             case _:
                 return cls(code)
 

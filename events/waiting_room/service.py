@@ -11,7 +11,7 @@ from typing import Literal
 
 from redis.exceptions import RedisError
 
-from events import outage
+from events import outage, stock
 from events.catalogue import KnownEvent, catalogue
 from events.errors import Closed, EventNotFound, NoTicket, NoWaitingRoom, RateLimited, SoldOut, Unavailable
 from events.models import Event
@@ -126,6 +126,8 @@ def answer(event: KnownEvent, reply: Reply, visited: Visited) -> TicketView:
             raise Closed(opens_at=event.opens_at)
         case VisitCode.RATE_LIMITED:
             raise RateLimited(retry_after=visited.retry_ms / 1000)
+        case VisitCode.ALREADY_CLAIMED:
+            raise stock.keeper().already_claimed(event.id, visited.claim)
         case VisitCode.NOT_LOADED:
             raise _being_put_back()
         case VisitCode.NO_TICKET | VisitCode.LEFT:

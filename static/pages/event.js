@@ -118,7 +118,7 @@ function known(visitor) {
   else if (room && me.ticket && !room.ticket && !claim) room.take(me.ticket);
 }
 
-function placed(ticket, why) {
+function placed(ticket, why, held) {
   if (ticket?.status === "waiting") {
     passFrom = 0;
     first = Math.max(first, ticket.ahead ?? 0);
@@ -128,7 +128,8 @@ function placed(ticket, why) {
   }
   if (!ticket) {
     [first, passFrom] = [0, 0];
-    if (why in TOLD) told = TOLD[why];
+    if (held) watch(held);
+    else if (why in TOLD) told = TOLD[why];
     else if (why !== "left" && !claim && own !== "claiming") refuse(why);
   }
   show();

@@ -8,7 +8,7 @@ const WHO = "room";
 const ENDED = { not_found: "turn_over", sold_out: "sold_out", closed: "closed" };
 
 export class Room {
-  /** `changed` is called with the ticket; or with null and why it is gone: "turn_over", "sold_out", "closed", "left". */
+  /** `changed` is called with the ticket; or with null and why it is gone: "turn_over", "sold_out", "closed", "left"; or with null, "already_claimed" and the claim. */
   constructor(address, changed) {
     this.address = address;
     this.changed = changed;
@@ -78,15 +78,16 @@ export class Room {
     } catch (error) {
       const why = error instanceof Refused && ENDED[error.code];
       if (why) this.end(why);
+      else if (error.code === "already_claimed") this.end(error.code, error.body.claim);
       else if (error instanceof Refused && !error.passes) this.end(error.code);
       else tryAgain(WHO, error, failures, () => this.ask(method, failures + 1));
     }
   }
 
-  end(why) {
+  end(why, claim) {
     this.stop();
     const had = this.ticket !== null;
     this.ticket = null;
-    if (had || why !== "turn_over") this.changed(null, why);
+    if (had || why !== "turn_over") this.changed(null, why, claim);
   }
 }

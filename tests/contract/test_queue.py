@@ -41,7 +41,16 @@ CASES = [
         look("wide"),
         claim("Idempotency-Key: a", event="wide"),
         claim(event="wide"),
-        answers=["200", "202", "404 not_found", "202", "409 already_claimed"],
+        answers=["200", "202", "409 already_claimed", "202", "409 already_claimed"],
+    ),
+    case(
+        "who has claimed cannot join again, and may leave",
+        join(event="wide"),
+        claim(event="wide"),
+        join(event="wide"),
+        leave("wide"),
+        join(event="wide"),
+        answers=["200", "202", "409 already_claimed", "204", "409 already_claimed"],
     ),
     case(
         "who leaves gives the pass up",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.utils.dateparse import parse_datetime
 
+from coupons.issuing import issue_claims
 from coupons.stock.store import bulk_store
 from events.catalogue import catalogue
 from events.models import Event
@@ -77,7 +78,22 @@ def test_a_claim_without_a_pass_is_told_where_to_queue(room: Event) -> None:
     assert problem_of(caller.claim(room.id), "not_admitted")["queue"].endswith(queue(room))
     join(room, caller)
     assert caller.claim(room.id).status_code == 202
-    problem_of(caller.get(queue(room)), "not_found")
+
+
+def test_who_has_claimed_is_told_of_the_claim_as_a_second_claim_would_be(
+    room: Event, django_assert_num_queries: Any
+) -> None:
+    caller = Caller(make_user())
+    join(room, caller)
+    claimed = caller.claim(room.id).json()
+    for status in ("pending", "issued"):
+        second = problem_of(caller.claim(room.id), "already_claimed")
+        assert second["claim"] == claimed | {"status": status}
+        for visit in (caller.post, caller.get):
+            with redis_round_trips() as sent, django_assert_num_queries(0):
+                assert problem_of(visit(queue(room)), "already_claimed") == second
+            assert len(sent) == 1
+        issue_claims(room.id, bulk_store())
 
 
 def test_who_leaves_has_no_ticket_any_more(room: Event) -> None:

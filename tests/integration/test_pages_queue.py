@@ -117,6 +117,15 @@ def test_the_line_ends_in_words(room: Callable[..., Event], browser: Client, sto
         assert (response.status_code, words in text_of(response)) == (status, True)
 
 
+def test_who_has_claimed_is_led_from_the_line_to_the_claim(room: Callable[..., Event], browser: Client) -> None:
+    event = room()
+    browser.post(page_of(event))
+    place = claim(browser, event)["Location"]
+    for response in (browser.get(page_of(event)), browser.post(page_of(event))):
+        assert (response.status_code, response["Location"]) == (302, place)
+    assert part_of(browser, event)["ticket"] is None
+
+
 def test_without_redis_the_line_is_told_to_come_again(room: Callable[..., Event], browser: Client) -> None:
     event = room()
     browser.get(page_of(event))

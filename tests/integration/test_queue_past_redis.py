@@ -215,8 +215,9 @@ def test_a_sale_of_which_nobody_claims_goes_on_for_those_who_wait_and_comes_back
         "who waits": (200, ""),
         "who left": (404, "not_found"),
         "who is in": (201, ""),
-        "who has claimed": (404, "not_found"),
+        "who has claimed": (409, "already_claimed"),
     }
+    assert told["who has claimed"].body["claim"]["id"] == told["who is in"].body["id"]
 
     stock.heal()
     modes.sell_from_redis(event.id, bulk_store())

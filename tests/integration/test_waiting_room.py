@@ -117,6 +117,39 @@ def test_who_leaves_frees_the_place_and_stands_at_the_end_afterwards(room: MakeR
     assert one.ask(2).code is VisitCode.NO_TICKET
 
 
+def test_who_holds_all_that_they_may_is_told_of_the_last_claim_and_gets_no_ticket(room: MakeRoom) -> None:
+    one = room()
+    one.join(1)
+    (accepted,) = one.stock.reserve(EVENT, epoch=1, claims=[(1, "")]).reservations
+    for told in one.visit(("join", 1), ("ask", 1)).visitors:
+        assert told.code is VisitCode.ALREADY_CLAIMED
+        assert told.claim == (accepted.epoch, accepted.sequence, accepted.claimed_ms, 0)
+    one.stock.client.hset(f"sc:{{{EVENT}}}:state", "drained", accepted.sequence)
+    assert one.ask(1).claim.drained == accepted.sequence
+    assert one.visit(("leave", 1)).visitors[0].code is VisitCode.LEFT
+    assert one.join(2)[0].number == 2
+
+
+def test_who_may_have_another_coupon_joins_again(room: MakeRoom) -> None:
+    one = room()
+    one.stock.client.hset(f"sc:{{{EVENT}}}:state", "limit", 2)
+    for code in (VisitCode.ADMITTED, VisitCode.ADMITTED, VisitCode.ALREADY_CLAIMED):
+        one.pass_time(1)
+        assert one.join(1)[0].code is code
+        one.stock.reserve(EVENT, epoch=1, claims=[(1, "")])
+    assert (one.ask(1).claim.epoch, one.ask(1).claim.sequence) == (1, 2), "the newest"
+
+
+def test_a_ticket_that_came_back_to_who_has_claimed_is_given_up_at_the_next_visit(room: MakeRoom) -> None:
+    one = room(rate=1, max_active=1)
+    one.join(1, 2, 3)
+    one.stock.client.hset(f"sc:{{{EVENT}}}:claimants", mapping={"1": "1.1.7.1.", "2": "1.1.8.1."})
+    assert [told.code for told in one.visit(("ask", 1), ("ask", 2)).visitors] == [VisitCode.ALREADY_CLAIMED] * 2
+    assert one.passes() == {}
+    one.pass_time(1)
+    assert one.ask(3).code is VisitCode.ADMITTED
+
+
 def test_nobody_is_let_in_before_the_opening_nor_while_paused(room: MakeRoom) -> None:
     one = room(rate=100)
     one.stock.client.hset(f"sc:{{{EVENT}}}:state", "opens", one.now + 10_000)

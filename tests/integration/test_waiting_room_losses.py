@@ -10,7 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from coupons import modes, reconciling, services
-from coupons.errors import NotAdmitted
+from coupons.errors import AlreadyClaimed, NotAdmitted
 from coupons.stock.store import StockStore
 from events import services as sales
 from events.catalogue import catalogue
@@ -203,6 +203,9 @@ def test_while_redis_is_lost_people_claim_by_rank_and_nobody_joins(room: Event, 
             services.claim(event_id=room.id, user_id=user)
     Event.objects.filter(pk=room.id).update(fell_back_at=timezone.now())
     services.claim(event_id=room.id, user_id=first)
+    for visit in (standing, join):
+        with pytest.raises(AlreadyClaimed):
+            visit(room, first)
     room.refresh_from_db()
     ticket = Ticket.objects.get(event=room, user=third)
     assert past_redis._ahead(room, ticket) == 2, "who has claimed has come before all the same"
@@ -210,9 +213,10 @@ def test_while_redis_is_lost_people_claim_by_rank_and_nobody_joins(room: Event, 
     Event.objects.filter(pk=room.id).update(fell_back_at=None)
     modes.sell_from_redis(room.id, StockStore(store.client))
     catalogue.refresh()
-    for user in (first, second):
-        with pytest.raises(NoTicket):
-            standing(room, user)
+    with pytest.raises(AlreadyClaimed):
+        standing(room, first)
+    with pytest.raises(NoTicket):
+        standing(room, second)
     assert standing(room, third).number == 3
     assert join(room, stranger) == [4]
 

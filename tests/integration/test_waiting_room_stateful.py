@@ -48,6 +48,7 @@ class Line(RuleBasedStateMachine):
         self._set(opens=self.opens)
         self.status = "published"
         self.held: dict[int, int] = {}  # by user: the number
+        self.claimed: set[int] = set()  # users
         self.aheads: dict[int, int] = {}  # by number: as it was told last
         self.lanes: dict[int, int] = {}  # by number
         self.ranks: dict[int, int] = {}  # by number
@@ -117,6 +118,8 @@ class Line(RuleBasedStateMachine):
         if told.code in (VisitCode.WAITING, VisitCode.ADMITTED):
             assert told.number == self.held.get(user, told.number)
             self.next_visit[user] = self.room.now + told.poll_ms
+        if not self.is_over:
+            assert (told.code is VisitCode.ALREADY_CLAIMED) == (user in self.claimed), "one coupon a user"
         if told.code is VisitCode.WAITING and told.ahead >= 0:
             assert told.ahead <= self.aheads.get(told.number, told.ahead), "no rank goes up"
             self.aheads[told.number] = told.ahead
@@ -170,6 +173,7 @@ class Line(RuleBasedStateMachine):
             if one.code is ReserveCode.ACCEPTED:
                 assert user in passes, "no pass, no claim"
                 passes.discard(user)
+                self.claimed.add(user)
         assert set(map(int, self.room.passes())) == passes
         assert stock - self._stock() == sum(one.code is ReserveCode.ACCEPTED for one in reply.reservations)
         self._hear(self.room.store.read_log(EVENT, count=1000))
@@ -223,6 +227,7 @@ class Line(RuleBasedStateMachine):
         assert sorted(itertools.chain(*places)) == sorted(tickets)
         assert {int(user): int(text.split(".")[1]) for user, text in tickets.items()} == self.held
         assert len(set(self.held.values())) == len(self.held), "no two people with one number"
+        assert not self.claimed & set(self.held), "nobody waits for what they have"
 
     def teardown(self) -> None:
         """Whoever goes on coming is let in, or it is sold out, though all others are away."""
@@ -295,6 +300,7 @@ def control(name: str, *replacements: tuple[str, str]) -> Any:
             ("local HASTE = 20 ", "local HASTE = 0 "),
         ),
         control("two tickets", ("      join(user, lane)\n    end\n  end", "    end\n    join(user, lane)\n  end")),
+        control("a pass for nothing", ("elseif claimed then", "elseif false then")),
         control(
             "somebody who is nowhere",
             ("    passes = passes - redis.call('ZREM', passes_key, user)\n    forget(user)", "    forget(user)"),

@@ -89,7 +89,7 @@ def test_a_script_without_an_enum_has_no_codes(name: str) -> None:
 def test_the_keys_a_header_lists_are_the_keys_the_script_names(name: str) -> None:
     one = script(name)
     documented = [key.split()[0] for key in one.documented_keys]
-    named = re.findall(r"^local ((?:\w+_key(?:, )?)+) = (KEYS\[\d\](?:, KEYS\[\d\])*)$", one.code, re.MULTILINE)
+    named = re.findall(r"^local ((?:\w+_key(?:, )?)+) = (KEYS\[\d+\](?:, KEYS\[\d+\])*)$", one.code, re.MULTILINE)
     assert named, "KEYS are named as locals"
     assert [key for names, _ in named for key in names.split(", ")] == [f"{key}_key" for key in documented]
     assert [key for _, of in named for key in of.split(", ")] == [f"KEYS[{i}]" for i in range(1, len(documented) + 1)]
@@ -169,8 +169,8 @@ def test_a_script_makes_up_no_key(name: str) -> None:
 
 def test_the_header_of_visit_lists_a_key_for_each_visitor() -> None:
     one = script("visit")
-    assert re.search(r"10 … 9\+n +string +sc:\{7\}:left:<user>", one.header)
-    assert "#KEYS - 9" in one.code
+    assert re.search(r"11 … 10\+n +string +sc:\{7\}:left:<user>", one.header)
+    assert "#KEYS - 10" in one.code
     assert room_keys.left(7, 42) == "sc:{7}:left:42"
 
 

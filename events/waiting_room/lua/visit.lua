@@ -1,15 +1,16 @@
 -- Let people into the waiting room, out of it, and on: each of n visitors joins, asks where they stand, or leaves.
 --
--- KEYS  1 state    hash    sc:{7}:state        the stock's: read, never written
---       2 room     hash    sc:{7}:room         counters
---       3 tickets  hash    sc:{7}:tickets      user → lane.number.next.interval.hasty
---       4 line_0   zset    sc:{7}:line:0       user by rank: who waits
---       5 line_1   zset    sc:{7}:line:1
---       6 called   zset    sc:{7}:called       user by ms: whose turn it is, until when they should have come
---       7 missed   zset    sc:{7}:missed       user by ms: who was away, until when their turn is kept
---       8 passes   zset    sc:{7}:passes       user by ms: who may claim, until when
---       9 room_log list    sc:{7}:room_log     what the database is to know: j(oined), c(alled), g(one)
---       10 … 9+n   string  sc:{7}:left:<user>  there while who has left must not join again
+-- KEYS  1 state      hash    sc:{7}:state        the stock's, as the next one: read, never written
+--       2 claimants  hash    sc:{7}:claimants
+--       3 room       hash    sc:{7}:room         counters
+--       4 tickets    hash    sc:{7}:tickets      user → lane.number.next.interval.hasty
+--       5 line_0     zset    sc:{7}:line:0       user by rank: who waits
+--       6 line_1     zset    sc:{7}:line:1
+--       7 called     zset    sc:{7}:called       user by ms: whose turn it is, until when they should have come
+--       8 missed     zset    sc:{7}:missed       user by ms: who was away, until when their turn is kept
+--       9 passes     zset    sc:{7}:passes       user by ms: who may claim, until when
+--      10 room_log   list    sc:{7}:room_log     what the database is to know: j(oined), c(alled), g(one)
+--      11 … 10+n     string  sc:{7}:left:<user>  there while who has left must not join again
 -- ARGV  1 rate          people let in a second
 --       2 max_active    passes at once
 --       3 pass_ttl      ms
@@ -30,9 +31,11 @@
 --   5 CLOSED
 --   6 RATE_LIMITED  ms until they were told to come again
 --   7 NOT_LOADED    there is no stock of this event here, or it is of another run of the server
+--   8 ALREADY_CLAIMED  epoch, sequence, claimed_ms, drained   who holds as many claims as they may: the last, as in
+--                      reserve.lua, and the highest sequence that the database has
 --
 -- Example, user 42 joins event 7, which lets in 50 a second:
---   EVALSHA … 10 sc:{7}:state sc:{7}:room sc:{7}:tickets sc:{7}:line:0 sc:{7}:line:1 sc:{7}:called sc:{7}:missed sc:{7}:passes sc:{7}:room_log sc:{7}:left:42
+--   EVALSHA … 11 sc:{7}:state sc:{7}:claimants sc:{7}:room sc:{7}:tickets sc:{7}:line:0 sc:{7}:line:1 sc:{7}:called sc:{7}:missed sc:{7}:passes sc:{7}:room_log sc:{7}:left:42
 --             50 500 120000 120000 ""   join 42 1
 --   → {1795234234123, 1, 0, 99, {1, 1, 1795234354123, 5000}}
 --
@@ -45,15 +48,16 @@
 -- Who came before the opening of a shuffle ranks by a keyed hash of their number, everybody else by the number.
 -- Every key is read, and so its type checked, before the first write: Redis does not roll a script back.
 
-local state_key, room_key, tickets_key = KEYS[1], KEYS[2], KEYS[3]
-local line_0_key, line_1_key = KEYS[4], KEYS[5]
-local called_key, missed_key, passes_key, room_log_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local state_key, claimants_key, room_key, tickets_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local line_0_key, line_1_key = KEYS[5], KEYS[6]
+local called_key, missed_key, passes_key, room_log_key = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local lines = {[0] = line_0_key, [1] = line_1_key}
 local rate, max_active = tonumber(ARGV[1]), tonumber(ARGV[2])
 local pass_ttl, grace, seed = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local n = #KEYS - 9
+local n = #KEYS - 10
 
 local WAITING, ADMITTED, LEFT, NO_TICKET, SOLD_OUT, CLOSED, RATE_LIMITED, NOT_LOADED = 0, 1, 2, 3, 4, 5, 6, 7
+local ALREADY_CLAIMED = 8
 local LATE = 4503599627370496        -- 2^52: ranks below are of the shuffle
 local SLACK_MS = 2000                -- of the network, behind the moment at which a visitor was to come at the latest
 local LONGEST_MS = 30000             -- between two visits
@@ -73,7 +77,7 @@ end
 
 -- Checks ---------------------------------------------------------------------------------------------------------------
 
-local state = redis.call('HMGET', state_key, 'stock', 'status', 'opens', 'closes', 'run')
+local state = redis.call('HMGET', state_key, 'stock', 'status', 'opens', 'closes', 'run', 'limit', 'drained')
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 if not state[1] or state[5] ~= run then
   local reply = {now_ms, 0, 0, 0}
@@ -100,11 +104,24 @@ if is_over then  -- for good: keys that are written to now would outlive the eve
   return reply
 end
 
+local limit, drained = tonumber(state[6]), tonumber(state[7])
+
+-- The last claim of who holds as many as they may; nil where there may be another.
+local function claimed_already(text)
+  if not text then return nil end
+  local claims, last = 0, nil
+  for epoch, sequence, ms in string.gmatch(text, '%d+%.(%d+)%.(%d+)%.(%d+)%.[^;]*') do
+    claims, last = claims + 1, {ALREADY_CLAIMED, tonumber(epoch), tonumber(sequence), tonumber(ms), drained}
+  end
+  return claims >= limit and last or nil
+end
+
 local users, left_for = {}, {}  -- left_for by user: ms until they may join again
 for i = 1, n do
   users[i] = ARGV[4 + 3 * i]
-  left_for[users[i]] = redis.call('PTTL', KEYS[9 + i])
+  left_for[users[i]] = redis.call('PTTL', KEYS[10 + i])
 end
+local held_by = redis.call('HMGET', claimants_key, unpack(users))
 redis.call('HLEN', tickets_key)
 local in_line = {[0] = redis.call('ZCARD', lines[0]), [1] = redis.call('ZCARD', lines[1])}
 local called, passes = redis.call('ZCARD', called_key), redis.call('ZCARD', passes_key)
@@ -335,11 +352,15 @@ local reply = {0, 0, 0, 0}
 let_time_pass()
 for i = 1, n do
   local act, user, lane = ARGV[3 + 3 * i], users[i], tonumber(ARGV[5 + 3 * i])
+  local claimed = act ~= 'leave' and claimed_already(held_by[i])
   if act == 'leave' then
     leave(user)
     left_for[user] = away_for()
-    redis.call('SET', KEYS[9 + i], 1, 'PX', left_for[user])
+    redis.call('SET', KEYS[10 + i], 1, 'PX', left_for[user])
     reply[4 + i] = {LEFT}
+  elseif claimed then  -- a place would be for nothing
+    leave(user)
+    reply[4 + i] = claimed
   elseif is_sold_out and not redis.call('ZSCORE', passes_key, user) then
     reply[4 + i] = {SOLD_OUT}
   elseif act == 'join' and redis.call('HEXISTS', tickets_key, user) == 0 then

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.utils import timezone
 
+from coupons import services
 from coupons.stock.store import bulk_store
 from events.models import Event
+from events.waiting_room import service
 from events.waiting_room.records import Visit as Queueing
-from events.waiting_room.service import visits
 from tests.browser.conftest import PHONE, Visit
 from tests.browser.crowd import join_others
 
@@ -43,6 +45,18 @@ def test_sold_out_before_the_turn(visit: Visit, sale: Sale) -> None:
     one.stage("sold_out")
 
 
+def test_who_has_claimed_elsewhere_is_shown_the_coupon_and_not_the_line(visit: Visit, sale: Sale) -> None:
+    event = sale(quantity=5, waiting_room=True)
+    one = visit()
+    one.sign_in(f"/events/{event.slug}")
+    one.stage("open")
+    user = get_user_model().objects.latest("pk")
+    service.visit(event.id, user.pk, 1, "join")
+    services.claim(event_id=event.id, user_id=user.pk)
+    one.page.click("[data-join] button")
+    one.stage("issued")
+
+
 def test_the_line_forms_before_the_opening(visit: Visit, sale: Sale) -> None:
     event = sale(quantity=5, waiting_room=True, entry_order="shuffle", opens_at=timezone.now() + timedelta(seconds=12))
     one = visit(locale="ko-KR")
@@ -67,5 +81,5 @@ def test_the_place_moves_between_two_polls(visit: Visit, sale: Sale) -> None:
     asked = len(polls)
     while int(one.page.inner_text("[data-position]")) > place - 5:
         assert len(polls) == asked, "told by the state that everyone gets, not by a poll"
-        visits(event.id, [Queueing("ask", last, 1)])  # whoever asks moves the line on
+        service.visits(event.id, [Queueing("ask", last, 1)])  # whoever asks moves the line on
         one.page.wait_for_timeout(200)

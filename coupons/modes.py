@@ -23,6 +23,7 @@ from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.stock.store import StockStore
 from events.errors import InvalidChange
 from events.models import Event
+from events.waiting_room.store import bulk_room_store
 
 log = structlog.get_logger(__name__)
 
@@ -86,8 +87,8 @@ def sell_from_redis(event_id: int, store: StockStore) -> Event:
         _require_live(event)
         if event.stock_mode == Mode.REDIS:
             return event  # another worker was first
-        store.remove(store.damaged(event_id))
         store.unload(event_id)  # whatever came back sells nothing
+        store.remove([*store.damaged(event_id), *bulk_room_store().damaged(event_id)])
     issue_claims(event_id, store)
     with locked_event(event_id) as event:
         _require_live(event)

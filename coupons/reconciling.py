@@ -22,6 +22,7 @@ from coupons.stock.codes import AdjustCode
 from coupons.stock.records import Snapshot
 from coupons.stock.store import StockStore
 from events.models import DATABASE_WAYS, HOLDER_WAYS, SCRIPT_WAYS, Event
+from events.waiting_room.store import bulk_room_store
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,10 @@ class Due:
 
 
 def look(store: StockStore) -> Due:
-    """One query and one look at Redis for all events: what is due. Raises `RedisError` where Redis does not answer."""
+    """One query and one look at Redis for all events, and one at each waiting room: what is due.
+
+    Raises `RedisError` where Redis does not answer.
+    """
     due = Due()
     events = list(_recent())
     snapshots = store.snapshots([event.id for event in events])
@@ -63,7 +67,7 @@ def look(store: StockStore) -> Due:
                     continue
             if modes.due_back(event) and is_free(event.id):
                 due.bring_back.append(event.id)
-        elif _is_live(event) and (found is None or _why_reload(event, found) is not None) and is_free(event.id):
+        elif _is_live(event) and _is_broken(event, found) and is_free(event.id):
             due.reconcile.append(event.id)
     return due
 
@@ -85,12 +89,12 @@ def reconcile(event_id: int, store: StockStore, *, dry_run: bool = False) -> lis
     With `dry_run` nothing is changed: the differences are returned unsaved.
     """
     # Also so that a Redis that does not answer is met here, before a lock is taken that others wait for.
-    damaged = store.damaged(event_id)
+    of_stock, of_room = store.damaged(event_id), bulk_room_store().damaged(event_id)
     with locked_event(event_id) as event:
         if event.status == Event.Status.DRAFT or event.stock_mode == Event.StockMode.DATABASE:
             return []
-        if damaged:
-            return [_repair(event, damaged, store, dry_run=dry_run)]
+        if of_stock or of_room:
+            return [_damage(event_id, of_stock, of_room) if dry_run else _repair(event, of_stock, of_room, store)]
         snapshot = store.snapshot(event_id)
         live = _is_live(event)
         if live:
@@ -172,14 +176,16 @@ def _reload(event: Event, snapshot: Snapshot, kind: Reconciliation.Kind, store: 
     return row
 
 
-def _repair(event: Event, damaged: list[str], store: StockStore, *, dry_run: bool) -> Reconciliation:
-    """Remove what cannot be read, and build the stock of a live sale anew."""
-    row = drift.unsaved(event.id, Kind.DAMAGED, expected=0, found=len(damaged), detail={"keys": damaged})
-    if dry_run:
-        return row
-    store.remove(damaged)
-    if _is_live(event):
+def _repair(event: Event, of_stock: list[str], of_room: list[str], store: StockStore) -> Reconciliation:
+    """Remove what cannot be read, and build the stock of a live sale anew, and its waiting room with it."""
+    row = _damage(event.id, of_stock, of_room)
+    store.remove(of_stock)
+    if not _is_live(event):
+        store.remove(of_room)
+    else:
         event.epoch = max(event.epoch, store.snapshot(event.id).epoch)
+        store.unload(event.id)  # first: whoever comes into a room that is half gone gets another's turn
+        store.remove(of_room)
         loaded = load(event, store)
         row.detail |= {"stock": loaded.stock, "epoch": event.epoch, "lost": loaded.lost}
     row.save()
@@ -190,6 +196,21 @@ def _repair(event: Event, damaged: list[str], store: StockStore, *, dry_run: boo
 def _patience(event: Event) -> float:
     """Seconds that a claim may wait in the log before a worker sees to it: who claims may be about to."""
     return SYNC_PATIENCE if event.strategy == Event.Strategy.LUA_SYNC else 0
+
+
+def _damage(event_id: int, of_stock: list[str], of_room: list[str]) -> Reconciliation:
+    damaged = [*of_stock, *of_room]
+    return drift.unsaved(event_id, Kind.DAMAGED, expected=0, found=len(damaged), detail={"keys": damaged})
+
+
+def _is_broken(event: Event, found: Snapshot | None) -> bool:
+    """Whether nothing can be sold: there is no stock that is good, or its waiting room cannot be read."""
+    if found is None or _why_reload(event, found) is not None:
+        return True
+    try:
+        return event.waiting_room and bool(bulk_room_store().damaged(event.id))
+    except RedisError:
+        return False  # its node has gone this very moment: the next look tells
 
 
 def _is_live(event: Event) -> bool:

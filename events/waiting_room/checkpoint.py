@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
 
+import structlog
 from django.db import connection, transaction
 from django.db.models import Case, F, Max, Value, When
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from events.models import Event, Ticket
 from events.redis.keys import RETIRED_TTL
@@ -22,6 +24,8 @@ from events.waiting_room.records import LATE, LogEntry
 from events.waiting_room.store import RoomStore
 from notifications.models import Notification
 from notifications.services import Fact, notify
+
+log = structlog.get_logger(__name__)
 
 BATCH = 1000  # entries of a transaction
 BATCHES = 50  # of one room at a time: another one may wait
@@ -46,8 +50,14 @@ WHERE ticket.event_id = %(event_id)s AND ticket.user_id = entry.user_id AND tick
 
 
 def checkpoint_all(store: RoomStore) -> int:
-    """Write what is new in all live rooms; how many entries."""
-    return sum(checkpoint(event_id, store) for event_id in _with_rooms())
+    """Write what is new in all live rooms; how many entries. One that cannot be read stops no other."""
+    written = 0
+    for event_id in _with_rooms():
+        try:
+            written += checkpoint(event_id, store)
+        except RedisError as error:
+            log.warning("checkpoint_failed", event_id=event_id, error=type(error).__name__)  # until the next second
+    return written
 
 
 def checkpoint(event_id: int, store: RoomStore) -> int:

@@ -60,6 +60,17 @@ def own(event_id: int) -> list[str]:
     ]
 
 
+def types(event_id: int) -> dict[str, str]:
+    """Those of `own`, each with its type."""
+    kinds = ("hash", "hash", "zset", "zset", "zset", "zset", "zset", "list")
+    return dict(zip(own(event_id), kinds, strict=True))
+
+
+def of_tickets(event_id: int) -> list[str]:
+    """Those that say who stands where: they are whole together, or not at all."""
+    return own(event_id)[1:7]
+
+
 def of_claim(event_id: int) -> list[str]:
     """Those that `reserve.lua` takes a pass from."""
     return [passes(event_id), tickets(event_id), log(event_id)]

@@ -92,6 +92,20 @@ class RoomStore:
                     if ticket:  # or it went while we looked
                         yield int(ticket.split(".")[1]), int(rank)
 
+    def damaged(self, event_id: int) -> list[str]:
+        """The room's keys that nothing can be read from, for they are of another type than ours. One round trip.
+
+        Where one is of those that say who stands where, the others say nothing without it, and are named as well.
+        """
+        ours = keys.types(event_id)
+        pipe = self.client.pipeline(transaction=False)
+        for key in ours:
+            pipe.type(key)
+        found = zip(ours.items(), pipe.execute(), strict=True)
+        damaged = [key for (key, kind), is_of in found if is_of not in (kind, "none")]
+        tickets = keys.of_tickets(event_id)
+        return list(dict.fromkeys([*damaged, *tickets])) if set(damaged) & set(tickets) else damaged
+
     def read_log(self, event_id: int, *, start: int = 0, count: int) -> list[LogEntry]:
         """The oldest `count` things that the database is to know, after the first `start`."""
         entries: Any = self.client.lrange(keys.log(event_id), start, start + count - 1)

@@ -9,12 +9,19 @@ from django.utils import timezone
 
 from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.rush.checker import Claim, CouponRow, Database, FailedRow
+from coupons.rush.client import clock
+from coupons.rush.history import BILLION
+from coupons.rush.stays import FOREVER, Period, Room
 from events import stock
 from events.errors import Unavailable
 from events.models import Event
 from events.stock import Level
 
 LOOK_EVERY = 0.2  # seconds
+# Each row of these tells of a loss, after which the waiting room was put back by what the database knew.
+Kind = Reconciliation.Kind
+LOSSES = [Kind.MISSING_EVENT, Kind.ROLLED_BACK, Kind.OTHER_RUN, Kind.DAMAGED, Kind.OUTAGE]
+NEAR_NS = BILLION  # to the moments that a row names, all processes have heard of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,46 @@ def read(event_id: int, *, before: Before) -> Database:
         stock=level.stock if level and level.epoch else None,
         backlog=level.backlog if level else 0,
     )
+
+
+def room(event_id: int, *, before: Before) -> Room:
+    """The waiting room of the rush that began at `before`, on the clock of the history."""
+    event = Event.objects.get(pk=event_id)
+    return Room(
+        rate=event.admission_rate,
+        max_active=event.max_active,
+        pass_ttl=event.pass_ttl,
+        quantity=event.quantity,
+        opens_ns=_on_the_clock(event.opens_at),
+        seed=event.seed if event.entry_order == Event.EntryOrder.SHUFFLE else "",
+        periods=_periods(event_id, before.at),
+    )
+
+
+def _periods(event_id: int, since: datetime) -> list[Period]:
+    """The times between two losses of the room."""
+    found, start, by_rank = [], -FOREVER, False
+    losses = Reconciliation.objects.filter(event_id=event_id, kind__in=LOSSES, seen_at__gte=since)
+    for row in losses.order_by("seen_at", "id"):
+        seen = _on_the_clock(row.seen_at)
+        found.append(Period(start, seen - NEAR_NS, by_rank))
+        start, by_rank = seen + NEAR_NS, row.kind == Kind.OUTAGE
+        if row.mended_at:
+            mended = _on_the_clock(row.mended_at)
+            found.append(Period(start, mended - NEAR_NS, by_rank))
+            start, by_rank = mended + NEAR_NS, False
+    found.append(Period(start, FOREVER, by_rank))
+    return [one for one in found if one.since_ns < one.until_ns]
+
+
+def outages(event_id: int) -> int:
+    """How often the sale lost Redis, moved to the database and came back."""
+    return Reconciliation.objects.filter(event_id=event_id, kind=Kind.OUTAGE, mended_at__isnull=False).count()
+
+
+def _on_the_clock(moment: datetime) -> int:
+    """A moment on the clock of the history."""
+    return clock() + int((moment - timezone.now()).total_seconds() * BILLION)
 
 
 def level_of(event_id: int) -> Level | None:

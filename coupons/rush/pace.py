@@ -14,6 +14,7 @@ called takes to come or to be found absent. Who is called and has not come yet i
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from coupons.rush.history import BILLION, Exchange
@@ -22,6 +23,7 @@ from coupons.rush.stays import FOREVER, Room, Stay
 HELD_S = 45  # visitors are told to come in 30 s at most, with jitter 39 s; some are waited for 2 s more
 CALLED_S = 5  # the same for those whose turn is near, who are told to come in about a second
 SETTLED_S = 5
+RESTORED_S = 30  # until all who are in a line that was put back have shown whether they are there
 STEP_NS = BILLION
 
 
@@ -50,9 +52,14 @@ def late(stays: Sequence[Stay], exchanges: Sequence[Exchange], room: Room) -> in
         before = in_lane[stay.lane] + (first_lane if stay.lane else 0)
         in_lane[stay.lane] += rank is not None
         since = max(stay.answered_ns, room.opens_ns)
-        deadline = since + int(((before + 1) / pace + HELD_S) * BILLION)
+        bound = int(((before + 1) / pace + HELD_S) * BILLION)
         waiting = (one for one in stay.told if one.ticket and one.ticket.status == "waiting")
-        found += any(deadline < one.asked_ns < scarce and stay.present_at(one) for one in waiting)
+        periods = ((one, room.period_of(one)) for one in waiting)
+        found += any(
+            max(since, period.since_ns) + bound < one.asked_ns < scarce and stay.present_at(one)
+            for one, period in periods
+            if period is not None
+        )
     return found
 
 
@@ -89,13 +96,17 @@ def _scarce_from(exchanges: Sequence[Exchange], room: Room) -> int:
 def _unbounded(stays: Sequence[Stay], exchanges: Sequence[Exchange], room: Room) -> list[tuple[int, int]]:
     """From when until when somebody was in line all the time, and neither passes nor units may have been scarce.
 
-    And nothing was wrong: while requests are not answered, or with a 5xx, or before the opening, nobody can be let in.
+    And nothing was wrong: while requests are not answered, or with a 5xx, or before the opening, nobody can be let in;
+    without Redis it goes by another measure, and after a loss nobody knows who is there.
     """
     changes = [_Change(-FOREVER, wrong=1), _Change(room.opens_ns, wrong=-1)]
     changes += [_Change(asked, units=-1) for asked in _claimed(exchanges)]
     for one in exchanges:
         if one.open_ended:
             changes += [_Change(one.asked_ns, wrong=1), _Change(one.answered_ns, wrong=-1)]
+    for earlier, later in pairwise(room.periods):
+        until = later.until_ns if later.by_rank else later.since_ns + RESTORED_S * BILLION
+        changes += [_Change(earlier.until_ns, wrong=1), _Change(until, wrong=-1)]
     for stay in stays:
         if stay.behind:
             changes += [_Change(stay.answered_ns, in_line=1), _Change(stay.behind[-1].asked_ns, in_line=-1)]

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha1
+from typing import Any
 
 from coupons.rush.history import BILLION, Exchange
 
@@ -16,6 +17,19 @@ FOREVER = 2**63
 
 
 @dataclass(frozen=True, slots=True)
+class Period:
+    """A time in which the room was one and the same: between two of them it was put back by what the database knew."""
+
+    since_ns: int = -FOREVER
+    until_ns: int = FOREVER
+    by_rank: bool = False  # the sale went on without Redis: people came in by their rank alone, and without passes
+
+    def has(self, one: Exchange) -> bool:
+        """Whether a request was answered in it, and sent."""
+        return self.since_ns <= one.asked_ns and one.answered_ns <= self.until_ns
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """How people are let in, as the event has it, and for how many there is a unit."""
 
@@ -25,6 +39,11 @@ class Room:
     quantity: int
     opens_ns: int = 0  # on the clock of the history
     seed: str = ""  # of the shuffle; "" for first come, first served
+    periods: Sequence[Period] = (Period(),)  # in their order
+
+    def period_of(self, one: Exchange) -> Period | None:
+        """The period of a request; None for one that was under way at about the time when the room was put back."""
+        return next((period for period in self.periods if period.has(one)), None)
 
     def rank_of(self, stay: "Stay") -> int | None:
         """Where a visitor stands among those of the lane; None where it is not known whether the lot was drawn."""
@@ -61,6 +80,7 @@ class Stay:
     admitted: Exchange | None  # the first answer that told of the pass
     asked_back_ns: int  # when its owner, admitted, first asked to claim or to leave; `FOREVER` if never
     given_back_ns: int  # when that was first answered with a claim, or had been left; likewise
+    since_ns: int = -FOREVER  # from when on it is looked at
 
     @property
     def behind(self) -> list[Exchange]:
@@ -95,6 +115,16 @@ def stays_of(by_user: Mapping[int, Sequence[Exchange]]) -> list[Stay]:
     ]
 
 
+def stays_in(period: Period, stays: Sequence[Stay], by_user: Mapping[int, Sequence[Exchange]]) -> list[Stay]:
+    """The stays as far as they lie in a period: what was told in it, and what became of that."""
+    found = []
+    for stay in stays:
+        if told := [one for one in stay.told if period.has(one)]:
+            fate = _fate(told, by_user[stay.user_id])
+            found.append(replace(stay, **fate, since_ns=period.since_ns))
+    return found
+
+
 def _tickets(exchanges: Sequence[Exchange]) -> dict[int, list[Exchange]]:
     tickets: dict[int, list[Exchange]] = defaultdict(list)
     for one in exchanges:
@@ -105,19 +135,26 @@ def _tickets(exchanges: Sequence[Exchange]) -> dict[int, list[Exchange]]:
 
 def _stay(user_id: int, number: int, told: Sequence[Exchange], exchanges: Sequence[Exchange]) -> Stay:
     joins = [one for one in exchanges if one.kind == "join" and one.open_ended and one.asked_ns < told[0].asked_ns]
-    admissions = [one for one in told if one.ticket and one.ticket.status == "admitted"]
-    admitted = min(admissions, key=lambda one: one.answered_ns, default=None)
-    back = []
-    if admitted:
-        back = [one for one in exchanges if one.kind in ("claim", "leave") and one.answered_ns > admitted.answered_ns]
     return Stay(
         user_id=user_id,
         number=number,
         lane=told[0].ticket.lane if told[0].ticket else 1,
         asked_ns=min(one.asked_ns for one in [*joins, *told]),
         answered_ns=min(one.answered_ns for one in told),
-        told=told,
-        admitted=admitted,
-        asked_back_ns=min((one.asked_ns for one in back), default=FOREVER),
-        given_back_ns=min((one.answered_ns for one in back if one.claim_id or one.kind == "leave"), default=FOREVER),
+        **_fate(told, exchanges),
     )
+
+
+def _fate(told: Sequence[Exchange], exchanges: Sequence[Exchange]) -> dict[str, Any]:
+    """What was told of a ticket, whether its owner was let in by it, and what they did then."""
+    admissions = [one for one in told if one.ticket and one.ticket.status == "admitted"]
+    admitted = min(admissions, key=lambda one: one.answered_ns, default=None)
+    back = []
+    if admitted:
+        back = [one for one in exchanges if one.kind in ("claim", "leave") and one.answered_ns > admitted.answered_ns]
+    return {
+        "told": told,
+        "admitted": admitted,
+        "asked_back_ns": min((one.asked_ns for one in back), default=FOREVER),
+        "given_back_ns": min((one.answered_ns for one in back if one.claim_id or one.kind == "leave"), default=FOREVER),
+    }

@@ -144,7 +144,12 @@ class Visitors(Crowd):
         await self._use_pass(customer, told)
 
     async def _wait_and_claim(self, customer: Customer, *, tab: int = 0) -> None:
-        await self._use_pass(customer, await self._wait(customer, "join"), tab=tab)
+        """Until there is a claim, or a refusal that is final. Who has lost the place, or the pass, queues anew."""
+        while True:
+            told = await self._wait(customer, "join")
+            had_place = told.kind == "ask"
+            if (told.code != "not_found" or not had_place) and await self._use_pass(customer, told, tab=tab):
+                return
 
     async def _wait(self, customer: Customer, kind: Kind, *, visits: int | None = None) -> Exchange:
         """Come as told until there is a pass, or a refusal that is final, or `visits` are made; the last answer."""
@@ -161,11 +166,14 @@ class Visitors(Crowd):
             kind = "ask"
             await asyncio.sleep(told.ticket.poll_after_ms / 1000)
 
-    async def _use_pass(self, customer: Customer, told: Exchange, *, tab: int = 0) -> None:
-        """With a pass, claim, each tab under a key of its own; or let it run out, and claim then."""
+    async def _use_pass(self, customer: Customer, told: Exchange, *, tab: int = 0) -> bool:
+        """With a pass, claim, each tab under a key of its own; or let it run out, and claim then.
+
+        False where the pass was good, and is gone all the same.
+        """
         if told.ticket is None or told.ticket.status != "admitted":
             self.tally[told.code or "refused"] += 1
-            return
+            return True
         self.tally["admitted"] += 1
         fate = self._random.random()
         if fate < LETS_IT_RUN_OUT:
@@ -175,10 +183,11 @@ class Visitors(Crowd):
         else:
             await self._think()
         key = f"{self._key(customer)}-{tab}" if tab else self._key(customer)
-        await self._claim(customer, key)
+        claimed = await self._claim(customer, key)
         if fate > 1 - ASKS_TWICE:
             await self._think()
             await self._claim(customer, key)
+        return claimed.code != "not_admitted" or fate < LETS_IT_RUN_OUT
 
     async def _think(self) -> None:
         await asyncio.sleep(self._random.uniform(0, self._manners.think))

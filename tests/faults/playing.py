@@ -17,8 +17,10 @@ from django.utils import timezone
 
 from coupons.rush import evidence, report
 from coupons.rush.checker import Verdict, check
-from coupons.rush.client import Manners, Rush, clock
+from coupons.rush.client import Crowd, Manners, Rush, clock
 from coupons.rush.history import BILLION, SERVER_ERROR, History
+from coupons.rush.room import check_room
+from coupons.rush.visitors import Visitors
 from events import services
 from events.models import Event
 from tests.factories import make_event
@@ -43,6 +45,7 @@ class Played:
     faults: Sequence[dict[str, Any]]  # which, when it began, how long it was to last
     ended: Sequence[str]  # parts that had ended by themselves
     issued: int
+    outages: int  # how often the sale moved to the database, and came back
     unserved: float  # the longest time in which no claim request was answered but by a 5xx
     first_coupon: float | None  # from the healing until the drain had issued the next coupon, if there was any left
     toll: report.Toll
@@ -55,14 +58,16 @@ class Played:
 
     @property
     def kept(self) -> bool:
-        """Whether all promises were kept, and something was sold."""
-        return not self.broken and self.issued >= self.scenario.least
+        """Whether all promises were kept, something was sold, and the sale was where it should have been."""
+        wanted = self.scenario
+        return not self.broken and self.issued >= wanted.least and self.outages >= wanted.outages
 
     def told(self) -> str:
         """All verdicts, for a test that fails."""
         lines = [f"{self.scenario.name} (seed {self.seed})", *(str(one) for one in self.faults)]
         lines += [f"{'✔' if one.kept else '✘'} {one.promise} {one.text}" for one in self.verdicts]
-        return "\n".join([*lines, str(self.toll), f"ended by themselves: {', '.join(self.ended) or 'none'}"])
+        lines += [str(self.toll), f"moved to the database and back: {self.outages} times"]
+        return "\n".join([*lines, f"ended by themselves: {', '.join(self.ended) or 'none'}"])
 
     def as_row(self) -> dict[str, Any]:
         """As a row of the table."""
@@ -86,23 +91,12 @@ class Played:
 def play(system: System, scenario: Scenario, *, seed: int, refused_within: float = REFUSED_WITHIN) -> Played:
     """Play it. The system is whole before and afterwards; the sale is closed. `refused_within`: P8, in seconds."""
     random = Random(f"{seed} {scenario.name}")
-    load = scenario.load
-    customers = system.customers(load.users)
     history = History()
     event = _sale(scenario)
     before = evidence.before(event.id)
-    rush = Rush(
-        url=system.url,
-        event_id=event.id,
-        customers=customers,
-        history=history,
-        duplicates=load.double_clicks,
-        seed=seed,
-        over=load.over,
-        manners=MANNERS,
-    )
+    crowd = _crowd(system, scenario, event, history, seed)
     with ThreadPoolExecutor(1) as threads:
-        load_under_way = threads.submit(asyncio.run, rush.run(follow_for=ENDS_WITHIN))
+        load_under_way = threads.submit(asyncio.run, crowd.run(follow_for=ENDS_WITHIN))
         try:
             faults = _break(Scene(system, event.id, random), scenario, random)
         finally:
@@ -112,6 +106,8 @@ def play(system: System, scenario: Scenario, *, seed: int, refused_within: float
     evidence.wait_until_drained(event.id, seconds=ENDS_WITHIN)
     database = evidence.read(event.id, before=before)
     verdicts = check(history, database, refused_within=refused_within if scenario.quick else None)
+    if scenario.room is not None:
+        verdicts += check_room(history, evidence.room(event.id, before=before))
     services.close(event_id=event.id)
     first = evidence.first_issued_at(event.id, since=healed_at)
     return Played(
@@ -120,11 +116,29 @@ def play(system: System, scenario: Scenario, *, seed: int, refused_within: float
         faults=faults,
         ended=ended,
         issued=len(database.coupons),
+        outages=evidence.outages(event.id),
         unserved=_unserved(history),
         first_coupon=(first - healed_at).total_seconds() if first else None,
         toll=report.toll(history, verdicts, healed_ns=healed_ns),
         verdicts=verdicts,
     )
+
+
+def _crowd(system: System, scenario: Scenario, event: Event, history: History, seed: int) -> Crowd:
+    """Who comes."""
+    load, room = scenario.load, scenario.room
+    about: dict[str, Any] = {
+        "url": system.url,
+        "event_id": event.id,
+        "customers": system.customers(load.users),
+        "history": history,
+        "seed": seed,
+        "over": load.over,
+        "manners": MANNERS,
+    }
+    if room is None:
+        return Rush(**about, duplicates=load.double_clicks)
+    return Visitors(**about, grace=event.grace, patience=room.patience, shares=room.shares)
 
 
 def _unserved(history: History) -> float:
@@ -140,6 +154,7 @@ def _sale(scenario: Scenario) -> Event:
         opens_at=now + timedelta(seconds=scenario.opens_in),
         closes_at=now + timedelta(seconds=scenario.closes_in),
         redis_lost_after=scenario.redis_lost_after,
+        **(scenario.room.terms if scenario.room else {}),
     )
     return services.publish(event_id=event.id)
 

@@ -3,10 +3,11 @@
 Each fault has one of its own. To add another, call `scenario`; a fault that is new goes into `tests.faults.faults`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 
+from coupons.rush.visitors import Role
 from tests.faults import drifts  # noqa: F401 - its faults are added by importing it
 from tests.faults.faults import FAULTS, Fault
 
@@ -24,10 +25,39 @@ class Load:
         return f"{self.users:,} users in {self.over:g} s, {self.coupons:,} coupons"
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How a waiting room lets people in, and what they do there: of a hundred so many."""
+
+    terms: Mapping[str, int | bool] = field(
+        default_factory=lambda: {
+            "waiting_room": True,
+            "admission_rate": 200,
+            "max_active": 300,
+            "pass_ttl": 6,
+            "grace": 5,
+        }
+    )
+    shares: Mapping[Role, int] = field(
+        default_factory=lambda: {
+            Role.PATIENT: 76,
+            Role.LEAVING: 5,
+            Role.CLOSING: 6,
+            Role.HASTY: 3,
+            Role.MANY_TABS: 4,
+            Role.PUSHING: 4,
+            Role.OUTSIDE: 2,
+        }
+    )
+    patience: float = 90.0  # seconds
+
+
 # Sold out after two thirds, so that a fault meets both those who win and those who do not.
 CONTESTED = Load()
 # One each: there is something to drain to the last moment.
 ABUNDANT = Load(coupons=2000)
+# Sold out six seconds after the first of them came, if nothing breaks.
+QUEUEING = Load(coupons=1200, over=4.0, double_clicks=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +71,8 @@ class Scenario:
     closes_in: float = 3600.0
     redis_lost_after: int = 10  # seconds
     least: int = 1  # coupons that must have been issued for it to have been a sale
+    outages: int = 0  # how often it must have moved to the database, and come back
+    room: Room | None = None  # in which they wait for their turn
 
     @property
     def quick(self) -> bool:
@@ -78,3 +110,13 @@ scenario("stock frozen, and given up at once", "stock frozen", redis_lost_after=
 scenario("stock killed, and given up after a second", "stock killed (-9), back with its file", redis_lost_after=1)
 scenario("web alone cut off, and the stock given up at once", "web alone cut off from the stock", redis_lost_after=0)
 scenario("stock flushed and PostgreSQL frozen", "stock flushed", "PostgreSQL frozen")
+
+for _name, _options in {
+    "no fault at all": {},
+    "stock down for longer than redis_lost_after": {"redis_lost_after": 2, "outages": 1},
+    "stock flushed": {},
+    "stock frozen": {},
+    "stock rolled back by two seconds": {},
+    "web killed (-9)": {},
+}.items():
+    scenario(f"in a waiting room: {_name}", *({_name} & set(FAULTS)), load=QUEUEING, room=Room(), **_options)

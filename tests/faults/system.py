@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from rest_framework_simplejwt.tokens import AccessToken
@@ -18,6 +19,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from config.embedded import free_port
 from coupons.rush.client import Customer
 from events.redis import servers
+from events.tokens import FIRST_LANE, LAST_LANE
 from tests.concurrency.children import environment
 from tests.factories import make_users
 from tests.faults.parts import Part, PostgreSQL, Process, Valkey
@@ -27,6 +29,7 @@ from tests.topologies import Topology
 SIDES = ("web", "worker")  # whose lines to the servers these are; beat's are the worker's
 TOLD = 60  # lines of each log that are shown, the last ones
 WIDTH = 400  # of each of them
+FIRST_OF = 50  # of so many users one is of the first lane of waiting rooms
 # What granian is told of the lane that is the system's `web`.
 LANES = {
     "web": ["config.wsgi:application", "--interface", "wsgi", "--blocking-threads", "4"],
@@ -154,7 +157,8 @@ class System:
         users = get_user_model().objects.filter(is_active=True, is_staff=False).order_by("pk")
         if (missing := number - users.count()) > 0:
             make_users(missing)
-        self._customers = [Customer(user.pk, str(AccessToken.for_user(user))) for user in users[:number]]
+        lanes = [FIRST_LANE if place % FIRST_OF == 0 else LAST_LANE for place in range(number)]
+        self._customers = [_signed_in(user, lane) for user, lane in zip(users[:number], lanes, strict=True)]
         return self._customers
 
     @contextmanager
@@ -224,6 +228,12 @@ class System:
         """Whether it has asked the broker for messages: only then has it come up."""
         with self.broker.client() as client:
             return any(one["cmd"] == "brpop" for one in client.client_list())
+
+
+def _signed_in(user: Any, lane: int) -> Customer:
+    token = AccessToken.for_user(user)
+    token["lane"] = lane
+    return Customer(user.pk, str(token), lane)
 
 
 def _made(folder: Path) -> Path:

@@ -107,6 +107,18 @@ def test_who_has_lost_the_place_joins_anew():
     assert kinds(told)[:4] == ["join", "ask", "join", "claim"]
 
 
+def test_a_place_or_a_pass_that_was_lost_with_redis_has_its_owner_queue_anew():
+    told, _ = play(Room(WAIT, NO_TICKET, WAIT, ADMITTED), Role.PATIENT)
+    assert kinds(told)[:5] == ["join", "ask", "join", "ask", "claim"]
+    told, _ = play(Room(WAIT, ADMITTED, WAIT, ADMITTED, claims=(NOT_ADMITTED, ACCEPTED)), Role.PATIENT)
+    assert kinds(told)[:6] == ["join", "ask", "claim", "join", "ask", "claim"]
+
+
+def test_a_sale_that_is_not_there_is_asked_for_once():
+    told, _ = play(Room(NO_TICKET), Role.PATIENT)
+    assert kinds(told) == ["join"]
+
+
 def test_who_is_hasty_does_not_wait_and_bears_being_limited():
     slow = says(200, a_ticket(poll=60_000))
     limited = says(429, problem(429, "rate_limited"))

@@ -22,10 +22,9 @@ from rich.console import Console
 from coupons.management.words import first_line
 from coupons.rush import evidence, report, room_report
 from coupons.rush.checker import check
-from coupons.rush.client import Crowd, Customer, Manners, Rush, clock
-from coupons.rush.history import BILLION, History
+from coupons.rush.client import Crowd, Customer, Manners, Rush
+from coupons.rush.history import History
 from coupons.rush.room import check_room
-from coupons.rush.stays import Room
 from coupons.rush.visitors import Visitors
 from events.models import Event, Phase
 from events.tokens import FIRST_LANE, LAST_LANE
@@ -116,7 +115,7 @@ class Command(BaseCommand):
             verdicts = check(history, database, refused_within=options["refused_within"])
             visits = room_report.measure(history) if event.waiting_room else None
             if visits:
-                verdicts += check_room(history, _room(event))
+                verdicts += check_room(history, evidence.room(event.id, before=before))
             if result is not None:
                 named = ("event", "users", "concurrency", "duplicates", "over", "url", "seed")
                 about = {name: options[name] for name in named}
@@ -168,18 +167,6 @@ def _crowd(event: Event, customers: Sequence[Customer], history: History, option
         patience=options["patience"] or _patience(event, len(customers)) + options["over"],
         in_line=options["in_line"],
         manners=manners,
-    )
-
-
-def _room(event: Event) -> Room:
-    """What the checker is to know of the event."""
-    return Room(
-        rate=event.admission_rate,
-        max_active=event.max_active,
-        pass_ttl=event.pass_ttl,
-        quantity=event.quantity,
-        opens_ns=clock() + int((event.opens_at - timezone.now()).total_seconds() * BILLION),
-        seed=event.seed if event.entry_order == Event.EntryOrder.SHUFFLE else "",
     )
 
 

@@ -61,12 +61,12 @@ class RedisStockKeeper:
         """The refusal that names the claim."""
         status: selectors.Status = "issued" if claim.sequence <= claim.drained else "pending"
         name = ClaimId(event_id, claim.epoch, claim.sequence)
-        return AlreadyClaimed(ClaimView(name, status, instant(claim.claimed_ms)))
+        return AlreadyClaimed(ClaimView(name, status, instant(claim.claimed_ms), claim.quantity))
 
     def claimed_already(self, event: Event, user_id: int) -> AlreadyClaimed | None:
         """The refusal that names the last coupon, where the user has as many as they may."""
-        held = list(selectors.coupons_of(user_id).filter(event=event).order_by("id"))
-        return AlreadyClaimed(selectors.issued(held[-1])) if len(held) >= event.per_user_limit else None
+        held = list(selectors.coupons_of(user_id).filter(event=event))
+        return AlreadyClaimed(selectors.claims_in(held)[-1]) if len(held) >= event.per_user_limit else None
 
     def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:
         """The stock of each event."""

@@ -42,14 +42,16 @@ class ClaimView(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """The claim as the API gives it, without what it became."""
-        return {
+        body = {
             "id": str(self.id),
             "event_id": self.id.event_id,
             "status": self.status,
             "sequence": self.id.sequence,
             "claimed_at": self.claimed_at,
-            "quantity": self.quantity,
         }
+        if self.quantity > 1:
+            body["quantity"] = self.quantity
+        return body
 
 
 def claim_of(*, event_id: int, user_id: int, claim_id: str) -> ClaimView:

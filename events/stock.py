@@ -27,11 +27,12 @@ class Level:
 
 
 class LastClaim(NamedTuple):
-    """The newest claim of a user who holds as many as they may, as Redis has it."""
+    """The newest claim of a user who holds as many units as they may, as Redis has it."""
 
     epoch: int
     sequence: int
     claimed_ms: int
+    quantity: int  # units
     drained: int  # the highest sequence that the database has
 
 

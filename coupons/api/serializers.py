@@ -30,7 +30,7 @@ class ClaimSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["pending", "issued", "rejected"])
     sequence = serializers.IntegerField(help_text="The claim's place in the order of this sale.")
     claimed_at = serializers.DateTimeField()
-    quantity = serializers.IntegerField(help_text="The units that it took.")
+    quantity = serializers.IntegerField(required=False, help_text="The units that it took, where it is not one.")
     coupon = CouponSerializer(required=False, help_text="The first, once it is issued.")
     coupons = CouponSerializer(many=True, required=False, help_text="All of them, one a unit, once they are issued.")
     reason = serializers.ChoiceField(

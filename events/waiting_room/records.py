@@ -30,7 +30,7 @@ class Visited(NamedTuple):
     expires_ms: int = 0
     poll_ms: int = 0  # the least time until they should come again
     retry_ms: int = 0
-    claim: LastClaim = LastClaim(0, 0, 0, 0)  # of who holds as many as they may
+    claim: LastClaim = LastClaim(0, 0, 0, 0, 0)  # of who holds as many as they may
 
     @classmethod
     def parse(cls, answer: list[int]) -> "Visited":

@@ -30,7 +30,6 @@ def test_a_claim_is_accepted_with_the_place_to_ask_about_it(sale, caller):
         "status": "pending",
         "sequence": 1,
         "claimed_at": body["claimed_at"],
-        "quantity": 1,
     }
     assert body["claimed_at"].endswith("Z")
     assert abs(datetime.fromisoformat(body["claimed_at"]) - timezone.now()) < timedelta(seconds=10)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.utils.dateparse import parse_datetime
 
+from coupons import modes
 from coupons.issuing import issue_claims
 from coupons.stock.store import bulk_store
 from events.catalogue import catalogue
@@ -94,6 +95,19 @@ def test_who_has_claimed_is_told_of_the_claim_as_a_second_claim_would_be(
                 assert problem_of(visit(queue(room)), "already_claimed") == second
             assert len(sent) == 1
         issue_claims(room.id, bulk_store())
+
+
+def test_a_claim_of_several_units_is_named_in_the_queue_as_its_owner_knows_it(sale: Sale) -> None:
+    room, caller = sale(waiting_room=True, quantity=5, per_user_limit=2), Caller(make_user())
+    join(room, caller)
+    assert caller.post(f"/api/v1/events/{room.id}/claims", {"quantity": 2}).json()["quantity"] == 2
+    for _ in range(2):
+        second = problem_of(caller.claim(room.id), "already_claimed")
+        assert second["claim"]["quantity"] == 2
+        assert problem_of(caller.get(queue(room)), "already_claimed") == second
+        issue_claims(room.id, bulk_store())
+        modes.sell_from_database(room.id, bulk_store())
+        catalogue.refresh()
 
 
 def test_who_leaves_has_no_ticket_any_more(room: Event) -> None:

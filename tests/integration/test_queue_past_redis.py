@@ -235,8 +235,9 @@ def test_a_socket_is_told_of_the_ticket_all_the_same(stock: Valkey, server: Star
         stock.kill()
         client.identify(second)
         told = client.hear_until("ticket")
+        while mode(event) != Mode.DATABASE:  # that one was sent before
+            told = client.hear_until("ticket")
         assert (told["number"], told["status"]) == (2, "waiting")
-    assert mode(event) == Mode.DATABASE
 
 
 def test_a_crowd_that_polls_the_database_is_refused_at_once_beyond_the_places_and_claims_go_on(

@@ -123,7 +123,7 @@ def test_who_holds_all_that_they_may_is_told_of_the_last_claim_and_gets_no_ticke
     (accepted,) = one.stock.reserve(EVENT, epoch=1, claims=[(1, "")]).reservations
     for told in one.visit(("join", 1), ("ask", 1)).visitors:
         assert told.code is VisitCode.ALREADY_CLAIMED
-        assert told.claim == (accepted.epoch, accepted.sequence, accepted.claimed_ms, 0)
+        assert told.claim == (accepted.epoch, accepted.sequence, accepted.claimed_ms, 1, 0)
     one.stock.client.hset(f"sc:{{{EVENT}}}:state", "drained", accepted.sequence)
     assert one.ask(1).claim.drained == accepted.sequence
     assert one.visit(("leave", 1)).visitors[0].code is VisitCode.LEFT

@@ -31,8 +31,8 @@
 --   5 CLOSED
 --   6 RATE_LIMITED  ms until they were told to come again
 --   7 NOT_LOADED    there is no stock of this event here, or it is of another run of the server
---   8 ALREADY_CLAIMED  epoch, sequence, claimed_ms, drained   who holds as many claims as they may: the last, as in
---                      reserve.lua, and the highest sequence that the database has
+--   8 ALREADY_CLAIMED  epoch, sequence, claimed_ms, quantity, drained   who holds as many units as they may: the last
+--                      claim, as in reserve.lua, and the highest sequence that the database has
 --
 -- Example, user 42 joins event 7, which lets in 50 a second:
 --   EVALSHA … 11 sc:{7}:state sc:{7}:claimants sc:{7}:room sc:{7}:tickets sc:{7}:line:0 sc:{7}:line:1 sc:{7}:called sc:{7}:missed sc:{7}:passes sc:{7}:room_log sc:{7}:left:42
@@ -109,11 +109,13 @@ local limit, drained = tonumber(state[6]), tonumber(state[7])
 -- The last claim of who holds as many as they may; nil where there may be another.
 local function claimed_already(text)
   if not text then return nil end
-  local claims, last = 0, nil
-  for epoch, sequence, ms in string.gmatch(text, '%d+%.(%d+)%.(%d+)%.(%d+)%.[^;]*') do
-    claims, last = claims + 1, {ALREADY_CLAIMED, tonumber(epoch), tonumber(sequence), tonumber(ms), drained}
+  local units, last = 0, nil
+  for epoch, sequence, ms, place, quantity in
+      string.gmatch(text, '%d+%.(%d+)%.(%d+)%.(%d+)%.[^;.]*%.?(%d*)%.?(%d*)') do
+    local first = tonumber(sequence) - (tonumber(place) or 1) + 1
+    units, last = units + 1, {ALREADY_CLAIMED, tonumber(epoch), first, tonumber(ms), tonumber(quantity) or 1, drained}
   end
-  return claims >= limit and last or nil
+  return units >= limit and last or nil
 end
 
 local users, left_for = {}, {}  -- left_for by user: ms until they may join again

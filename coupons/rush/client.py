@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -63,30 +63,40 @@ class Manners:
     hasty: float = 0.3  # between two questions of who does not wait as told to
 
 
+@dataclass(kw_only=True, eq=False)
 class Crowd(ABC):
     """Customers of one event. `run` once; `tally` counts how far it is.
 
-    At most `concurrency` claim requests are under way at once, and as many visits to a waiting room.
+    They come evenly over the seconds of `over`, all at once where it is 0, in an order that `seed` decides. At most
+    `concurrency` claim requests are under way at once, and as many visits to a waiting room.
     """
 
-    def __init__(
-        self, *, url: str, event_id: int, history: History, concurrency: int, seed: int, manners: Manners | None
-    ) -> None:
-        self._event_url = URL(f"{url.rstrip('/')}/api/v1/events/{event_id}")
-        self._history = history
-        self._manners = manners or Manners()
-        self._random = random.Random(seed)  # noqa: S311 - what can be had again, not a secret
+    url: str
+    event_id: int
+    customers: Sequence[Customer]
+    history: History
+    concurrency: int = 200
+    seed: int = 1
+    over: float = 0
+    manners: Manners = field(default_factory=Manners)
+
+    def __post_init__(self) -> None:
+        self._event_url = URL(f"{self.url.rstrip('/')}/api/v1/events/{self.event_id}")
+        self._random = random.Random(self.seed)  # noqa: S311 - what can be had again, not a secret
+        self._order = self._random.sample(list(self.customers), len(self.customers))
+        # The keys are new in each rush: an old one would get the answer of the rush before.
+        self._name = secrets.token_hex(6)
         # Polls and visits have places of their own: following what is accepted must not hold up the rush, nor the
         # reverse.
-        few, visits = max(1, concurrency // 4), asyncio.Semaphore(concurrency)
+        few, visits = max(1, self.concurrency // 4), asyncio.Semaphore(self.concurrency)
         self._places: dict[Kind, asyncio.Semaphore] = {
-            "claim": asyncio.Semaphore(concurrency),
+            "claim": asyncio.Semaphore(self.concurrency),
             "poll": asyncio.Semaphore(few),
             "join": visits,
             "ask": visits,
             "leave": visits,
         }
-        self._connections = 2 * concurrency + few
+        self._connections = 2 * self.concurrency + few
         self._session: aiohttp.ClientSession
         self._following: dict[str, asyncio.Task[None]] = {}
         self.tally: Counter[str] = Counter()
@@ -95,7 +105,7 @@ class Crowd(ABC):
         """Play, then go on following the accepted claims for at most `follow_for` seconds."""
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=600),
-            timeout=aiohttp.ClientTimeout(total=self._manners.timeout),
+            timeout=aiohttp.ClientTimeout(total=self.manners.timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept": "application/json", "User-Agent": "seonchak-rush"},
         ) as self._session:
@@ -110,6 +120,13 @@ class Crowd(ABC):
     async def _play(self) -> None:
         """Have all of them come, and do what they do."""
 
+    def _arrivals(self) -> list[tuple[Customer, float]]:
+        """Who comes, and how many seconds after the start; in their order."""
+        return [(one, self.over * number / len(self._order)) for number, one in enumerate(self._order)]
+
+    def _key(self, customer: Customer) -> str:
+        return f"{self._name}-{customer.user_id}"
+
     async def _claim(self, customer: Customer, key: str) -> Exchange:
         """Ask until there is an answer that is final, or all tries are used up; the last answer."""
         url = self._event_url / "claims"
@@ -120,7 +137,7 @@ class Crowd(ABC):
             self.tally[_kind_of(exchange)] += 1
             if exchange.claim_id:
                 self._follow(customer, exchange.claim_id)
-            if exchange.status not in TRY_AGAIN or attempt == self._manners.tries:
+            if exchange.status not in TRY_AGAIN or attempt == self.manners.tries:
                 return exchange
             await asyncio.sleep(self._pause(attempt, retry_after))
 
@@ -132,12 +149,12 @@ class Crowd(ABC):
     async def _poll(self, customer: Customer, claim_id: str) -> None:
         """Look at the claim, ever more seldom, until it is issued or rejected."""
         url = self._event_url / "claims" / claim_id
-        interval, attempt, ended = self._manners.poll, 0, False
+        interval, attempt, ended = self.manners.poll, 0, False
         while not ended:
             attempt += 1
             await asyncio.sleep(interval * self._random.uniform(0.5, 1.5))
             exchange, retry_after = await self._ask(customer, "poll", url, attempt=attempt)
-            interval = max(retry_after, min(self._manners.poll_max, interval * 1.5))
+            interval = max(retry_after, min(self.manners.poll_max, interval * 1.5))
             ended = exchange.state in ENDED
         self.tally["ended"] += 1
 
@@ -173,54 +190,39 @@ class Crowd(ABC):
             reason=claim.get("reason") or "",
             ticket=_ticket(answer, customer) if kind in ("join", "ask") and status == HTTPStatus.OK else None,
         )
-        self._history.add(exchange)
+        self.history.add(exchange)
         return exchange, retry_after
 
     def _pause(self, attempt: int, retry_after: float) -> float:
         """Seconds before the next try: as the server asks, and spread, so that those refused together come apart."""
-        backoff = min(self._manners.backoff_max, self._manners.backoff * 2.0 ** (attempt - 1))
+        backoff = min(self.manners.backoff_max, self.manners.backoff * 2.0 ** (attempt - 1))
         return retry_after + backoff * self._random.uniform(0.5, 1.0)
 
 
+@dataclass(kw_only=True, eq=False)
 class Rush(Crowd):
     """N customers who rush one event.
 
     `duplicates` more requests are sent by the first of them at the same moment as their own: double clicks, in turn
-    under the same Idempotency-Key and under another one. `seed` decides in which order the customers come, and they
-    come evenly over the seconds of `over`, all at once where it is 0.
+    under the same Idempotency-Key and under another one.
     """
 
-    def __init__(
-        self,
-        *,
-        url: str,
-        event_id: int,
-        customers: Sequence[Customer],
-        history: History,
-        concurrency: int = 200,
-        duplicates: int = 0,
-        seed: int = 1,
-        over: float = 0,
-        manners: Manners | None = None,
-    ) -> None:
-        super().__init__(
-            url=url, event_id=event_id, history=history, concurrency=concurrency, seed=seed, manners=manners
-        )
-        self._requests = self._plan(customers, duplicates, over)
+    duplicates: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._requests = self._plan()
         self.tally["requests"] = len(self._requests)
 
-    def _plan(self, customers: Sequence[Customer], duplicates: int, over: float) -> list[tuple[Customer, str, float]]:
+    def _plan(self) -> list[tuple[Customer, str, float]]:
         """Who asks under which key, and how many seconds after the start."""
-        # The keys are new in each rush: an old one would get the answer of the rush before.
-        name = secrets.token_hex(6)
-        order = self._random.sample(list(customers), len(customers))
-        keys = [[f"{name}-{customer.user_id}"] for customer in order]
-        for number in range(duplicates):
+        keys = [[self._key(customer)] for customer in self._order]
+        for number in range(self.duplicates):
             mine = keys[number % len(keys)]
             mine.append(mine[0] if number % 2 == 0 else f"{mine[0]}-{number}")
         return [
-            (customer, key, over * number / len(order))
-            for number, (customer, each) in enumerate(zip(order, keys, strict=True))
+            (customer, key, arrival)
+            for (customer, arrival), each in zip(self._arrivals(), keys, strict=True)
             for key in each
         ]
 

@@ -4,12 +4,12 @@ They know only the API, as all of the crowd: where to come again is what `poll_a
 """
 
 import asyncio
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from coupons.rush.client import TRY_AGAIN, Crowd, Customer, Manners
-from coupons.rush.history import Exchange, History, Kind
+from coupons.rush.client import TRY_AGAIN, Crowd, Customer
+from coupons.rush.history import Exchange, Kind
 
 TABS = 3
 
@@ -42,50 +42,31 @@ SHARES = {  # of a hundred
 LETS_IT_RUN_OUT, ASKS_TWICE = 0.03, 0.1  # of those with a pass
 
 
+@dataclass(kw_only=True, eq=False)
 class Visitors(Crowd):
     """N customers who queue for one event. `run` once; it ends when all are through, or after `patience` seconds.
 
-    They come evenly over the seconds of `over`; where `in_line` is given, at most so many are there at once, and the
-    next come as these go. `grace` is the event's, in seconds. `seed` decides who does what, by `shares`, and who comes
-    first.
+    Where `in_line` is given, at most so many are there at once, and the next come as these go. `grace` is the event's,
+    in seconds. `seed` decides who does what, by `shares`, too.
     """
 
-    def __init__(
-        self,
-        *,
-        url: str,
-        event_id: int,
-        customers: Sequence[Customer],
-        history: History,
-        grace: float,
-        patience: float,
-        concurrency: int = 200,
-        seed: int = 1,
-        over: float = 0,
-        in_line: int | None = None,
-        shares: Mapping[Role, int] = SHARES,
-        manners: Manners | None = None,
-    ) -> None:
-        super().__init__(
-            url=url, event_id=event_id, history=history, concurrency=concurrency, seed=seed, manners=manners
-        )
+    grace: float
+    patience: float
+    in_line: int | None = None
+    shares: Mapping[Role, int] = field(default_factory=lambda: SHARES)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._queue = self._event_url / "queue"
-        self._name = secrets.token_hex(6)  # of the keys, which are new in each rush
-        self._grace = grace
-        self._patience = patience
-        order = self._random.sample(list(customers), len(customers))
-        roles = self._random.choices(list(shares), list(shares.values()), k=len(order))
-        self._plan = [
-            (customer, role, over * number / len(order))
-            for number, (customer, role) in enumerate(zip(order, roles, strict=True))
-        ]
-        self._room = asyncio.Semaphore(in_line or len(order))
-        self.tally["requests"] = len(order)
+        number = len(self._order)
+        self._roles = self._random.choices(list(self.shares), list(self.shares.values()), k=number)
+        self._room = asyncio.Semaphore(self.in_line or number)
+        self.tally["requests"] = number
 
     async def _play(self) -> None:
         try:
-            async with asyncio.timeout(self._patience), asyncio.TaskGroup() as group:
-                for customer, role, arrival in self._plan:
+            async with asyncio.timeout(self.patience), asyncio.TaskGroup() as group:
+                for (customer, arrival), role in zip(self._arrivals(), self._roles, strict=True):
                     group.create_task(self._come(customer, role, arrival))
         except TimeoutError:
             self.tally["still there at the end"] = self.tally["requests"] - self.tally["done"]
@@ -104,7 +85,7 @@ class Visitors(Crowd):
                 case Role.PATIENT:
                     await self._wait_and_claim(customer)
                 case _:
-                    told = await self._wait(customer, "join", visits=self._random.randint(1, self._manners.looks))
+                    told = await self._wait(customer, "join", visits=self._random.randint(1, self.manners.looks))
                     if told.ticket and told.ticket.status == "waiting":
                         await self._misbehave(customer, role, told)
                     else:
@@ -118,18 +99,18 @@ class Visitors(Crowd):
             case Role.LEAVING:
                 await self._visit(customer, "leave")
                 if self._random.random() < 0.5:  # noqa: PLR2004 - half of them
-                    await asyncio.sleep(self._manners.away)
+                    await asyncio.sleep(self.manners.away)
                     await self._wait_and_claim(customer)
             case Role.BACK_IN_TIME:
-                await self._be_away(customer, eta + self._grace / 2)
+                await self._be_away(customer, eta + self.grace / 2)
             case Role.BACK_LATE:
-                await self._be_away(customer, 1.5 * eta + self._grace + self._manners.away)
+                await self._be_away(customer, 1.5 * eta + self.grace + self.manners.away)
             case Role.PUSHING:
                 await self._claim(customer, f"{self._key(customer)}-early")
                 await self._wait_and_claim(customer)
             case Role.HASTY:
                 while told.ticket is None or told.ticket.status == "waiting":
-                    await asyncio.sleep(self._manners.hasty)
+                    await asyncio.sleep(self.manners.hasty)
                     told = await self._visit(customer, "ask")
                     if told.status not in (*TRY_AGAIN, 200):
                         return
@@ -190,11 +171,8 @@ class Visitors(Crowd):
         return claimed.code != "not_admitted" or fate < LETS_IT_RUN_OUT
 
     async def _think(self) -> None:
-        await asyncio.sleep(self._random.uniform(0, self._manners.think))
+        await asyncio.sleep(self._random.uniform(0, self.manners.think))
 
     async def _visit(self, customer: Customer, kind: Kind) -> Exchange:
         told, _ = await self._ask(customer, kind, self._queue)
         return told
-
-    def _key(self, customer: Customer) -> str:
-        return f"{self._name}-{customer.user_id}"

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from coupons.rush.client import Customer, Manners, Rush
 from coupons.rush.history import History
 
-QUICK = Manners(timeout=0.3, tries=4, backoff=0.01, backoff_max=0.02, poll=0.01, poll_max=0.02)
+QUICK = Manners(timeout=1, tries=4, backoff=0.01, backoff_max=0.02, poll=0.01, poll_max=0.02)
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

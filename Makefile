@@ -58,6 +58,11 @@ test-browser: $(INSTALLED) ## Drive a real browser through the pages (needs a Ch
 bench: $(INSTALLED) ## Measure: ratios in one run, never asserted in the tests
 	$(BIN)/pytest tests/benchmarks -m benchmark -s $(ARGS)
 
+.PHONY: compare
+compare: $(INSTALLED) ## Measure every way to hand out coupons, side by side (table; CSV and plot in .seonchak)
+	@mkdir -p .seonchak
+	@$(BIN)/python -m config.launch compare --csv .seonchak/strategies.csv --plot .seonchak/strategies.png $(ARGS)
+
 .PHONY: lint
 lint: $(INSTALLED) ## Style, layers, migrations, lock file
 	$(BIN)/ruff check .

@@ -4,6 +4,8 @@
     python -m config.launch demo           the same, after a rush of 10,000 users on a sale of 100 coupons; some tens of
                                            others queue in a second sale, for whoever wants to join them
     python -m config.launch demo --once    stop after the verdict, with its exit status
+    python -m config.launch compare …      no servers of ours but the embedded ones, and on them
+                                           `manage.py compare_strategies …`, with its exit status
 
 The gate serves all of it here, with Django behind it; in production `web` is a process of its own (deploy/README.md).
 It runs before Django has settings: it makes them, and every process it starts gets them from the environment.
@@ -21,7 +23,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -50,16 +52,18 @@ class CannotStart(Exception):  # noqa: N818 - one line for the user, no tracebac
 def main() -> int:
     """Parse the command line and run; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m config.launch")
-    parser.add_argument("what", choices=["run", "demo"])
+    parser.add_argument("what", choices=["run", "demo", "compare"])
     parser.add_argument("--once", action="store_true", help="stop after the verdict of the rush")
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000))
     parser.add_argument("--users", type=int, default=int(os.environ.get("USERS") or 10_000))
     parser.add_argument("--coupons", type=int, default=int(os.environ.get("COUPONS") or 100))
-    arguments = parser.parse_args()
+    # Whatever is asked of a comparison is for its command to read.
+    mine, options = (sys.argv[1:2], sys.argv[2:]) if sys.argv[1:2] == ["compare"] else (sys.argv[1:], [])
+    arguments = parser.parse_args(mine)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        return _launch(arguments)
+        return _compare(arguments.port, options) if arguments.what == "compare" else _launch(arguments)
     except CannotStart as reason:
         tell(f"✘ {reason}")
         return 2
@@ -100,6 +104,17 @@ def _launch(arguments: argparse.Namespace) -> int:
             _say_where(url, password)
             _watch(processes)
     return status
+
+
+def _compare(port: int, options: Sequence[str]) -> int:
+    with ExitStack() as stack:
+        stack.enter_context(_only_one())
+        environment = _settings(stack, port)
+        tell("migrations")
+        _manage(environment, "migrate", "--verbosity", "0")
+        tell("every way to hand out coupons, in turn: a few minutes")
+        command = [sys.executable, "manage.py", "compare_strategies", *options]
+        return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode  # noqa: S603
 
 
 def _settings(stack: ExitStack, port: int) -> dict[str, str]:

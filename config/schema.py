@@ -87,7 +87,7 @@ class ProblemSchema(AutoSchema):
             "code": {"type": "string", "enum": [code]},
         }
         required = list(properties)
-        if code == "already_claimed":
+        if code in {"already_claimed", "already_confirmed"}:
             properties["claim"] = self.resolve_serializer(ClaimSerializer, "response").ref
             required.append("claim")
         elif code in {"not_open", "paused", "closed"}:

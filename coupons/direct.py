@@ -16,11 +16,11 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
 
-from coupons import rows
+from coupons import issuing, rows
 from coupons.errors import AlreadyClaimed, NotAdmitted, UnknownUser, too_many
 from coupons.loading import highest_sequence
 from coupons.models import Coupon, FailedClaim
-from coupons.selectors import ClaimView, claims_in, issued
+from coupons.selectors import ClaimView, as_written, claims_in
 from coupons.stock.records import LogEntry, milliseconds
 from events.errors import Closed, NotOpen, Paused, SoldOut, Unavailable
 from events.models import Event
@@ -144,10 +144,11 @@ def write(sale: Sale, user_id: int, request: str, number: int) -> ClaimView:
         LogEntry(event.epoch, number + nth, user_id, ordinal, at, request, nth + 1, sale.quantity)
         for nth, ordinal in enumerate(islice(free, sale.quantity))
     ]
-    if len(rows.issue(event.id, entries, sale.now)) < sale.quantity:
+    held_until = issuing.held_until(event, sale.now)
+    if len(rows.issue(event.id, entries, sale.now, held_until=held_until)) < sale.quantity:
         raise Overtaken
     if event.waiting_room:
         past_redis.forget(event.id, user_id)
     numbers = (number, number + sale.quantity - 1)
     written = Coupon.objects.filter(event=event, epoch=event.epoch, sequence__range=numbers).select_related("event")
-    return issued(*written.order_by("sequence"))
+    return as_written(*written.order_by("sequence"))

@@ -33,6 +33,38 @@ class UnknownUser(Refusal):
     code = "unauthenticated"
 
 
+class AlreadyConfirmed(Refusal):
+    """The claim is confirmed already, and cannot be cancelled any more."""
+
+    code = "already_confirmed"
+
+    def __init__(self, claim: "ClaimView") -> None:
+        super().__init__()
+        self.claim = claim
+
+    def fields(self) -> dict[str, Any]:
+        """The claim."""
+        return {"claim": self.claim.as_json()}
+
+
+class HoldExpired(Refusal):
+    """The claim was not confirmed in time, and its units went back on sale."""
+
+    code = "hold_expired"
+
+
+class HoldCancelled(Refusal):
+    """The claim was cancelled, and its units went back on sale."""
+
+    code = "hold_cancelled"
+
+
+class NotHeld(Refusal):
+    """The claim is not held: it waits to be, for a second at most, or it ended otherwise. Its state is told by GET."""
+
+    code = "not_held"
+
+
 class ClaimNotFound(Refusal):
     """You have no such claim."""
 

@@ -68,12 +68,15 @@ def _unsaved(event_id: int, entry: LogEntry) -> FailedClaim:
     )
 
 
-def reject(event_id: int, entries: Sequence[LogEntry], reason: FailedClaim.Reason) -> None:
-    """End the claims that the entries are the units of, without a coupon, and tell their owners why."""
+def reject(event_id: int, entries: Sequence[LogEntry], reason: FailedClaim.Reason, *, to_return: bool = False) -> None:
+    """End the claims that the entries are the units of, without a coupon, and tell their owners why.
+
+    `to_return`: their units are on sale again in the database, and Redis is to have them back.
+    """
     if not entries:
         return
     now = timezone.now()
-    rows.reject(event_id, entries, reason, now)
+    rows.reject(event_id, entries, reason, now, to_return=to_return)
     claims = list({(entry.epoch, entry.first, entry.user_id): entry for entry in entries}.values())
     notify(Notification.Kind.CLAIM_REJECTED, [_told(event_id, entry, reason) for entry in claims])
     metrics.REJECTED.labels(reason=reason).inc(len(entries))

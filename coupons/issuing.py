@@ -10,7 +10,7 @@ A claim of several units has an entry for each, one behind the other, and they a
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 
 import structlog
@@ -48,6 +48,7 @@ class Outcome:
     settled: list[LogEntry] = field(default_factory=list)  # in the database: to be taken out of the log
     released: list[LogEntry] = field(default_factory=list)  # to be undone: their units go back
     surplus: list[LogEntry] = field(default_factory=list)  # to be undone: they never had one
+    held: bool = False  # what was issued is held only, and its codes are told nobody
 
     @property
     def rejected(self) -> int:
@@ -83,7 +84,7 @@ def issue_claims(
         after = entries[-1].entry_id
         metrics.DRAIN_BATCHES.inc()
         metrics.DRAIN_SECONDS.observe(time.perf_counter() - started)
-        metrics.ISSUED.inc(len(outcome.issued))
+        (metrics.HELD if outcome.held else metrics.ISSUED).inc(len(outcome.issued))
         log.info(
             "batch_issued",
             event_id=event_id,
@@ -133,9 +134,9 @@ def _claim(entry: LogEntry) -> tuple[int, int, int]:
 
 def _write(event_id: int, entries: Sequence[LogEntry]) -> Outcome:
     """Issue what can be issued. Runs in the batch's transaction."""
-    outcome = Outcome()
     now = timezone.now()
     event = Event.objects.select_for_update(no_key=True).get(pk=event_id)
+    outcome = Outcome(held=event.hold_seconds > 0)
     with connection.cursor() as cursor:
         # Foreign keys are deferred to the commit by Django; a bad row must show itself before.
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -145,7 +146,7 @@ def _write(event_id: int, entries: Sequence[LogEntry]) -> Outcome:
         # Redis never hands out more than is left, unless it lost data: the database decides, in the log's order.
         part, pending = _that_fit(pending, event.quantity - event.issued)
         if part:
-            event.issued += _insert_or_isolate(event_id, part, outcome, now)
+            event.issued += _insert_or_isolate(event, part, outcome, now)
         elif event.issued == event.quantity:
             _reject_surplus(event, pending, outcome)
             break
@@ -218,38 +219,38 @@ def _reject_surplus(event: Event, pending: Sequence[LogEntry], outcome: Outcome)
     outcome.surplus += surplus
 
 
-def _insert_or_isolate(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> int:
+def _insert_or_isolate(event: Event, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> int:
     """Write the entries; where a claim is bad, halve until it is found. The number of coupons written."""
     try:
         with transaction.atomic():
-            return _insert(event_id, entries, outcome, now)
+            return _insert(event, entries, outcome, now)
     except (IntegrityError, DataError, NotWhole) as error:
         claims = _claims(entries)
         if len(claims) > 1:
             half = sum(map(len, claims[: len(claims) // 2]))
-            return _insert_or_isolate(event_id, entries[:half], outcome, now) + _insert_or_isolate(
-                event_id, entries[half:], outcome, now
+            return _insert_or_isolate(event, entries[:half], outcome, now) + _insert_or_isolate(
+                event, entries[half:], outcome, now
             )
         # Refused as a row, but the claim is issued: an earlier run wrote it and did not come to settle it.
-        if rows.existing(event_id, entries):
+        if rows.existing(event.id, entries):
             outcome.settled += entries
         elif isinstance(error, NotWhole):
-            failures.reject(event_id, entries, Reason.ALREADY_CLAIMED)
+            failures.reject(event.id, entries, Reason.ALREADY_CLAIMED)
             outcome.released += entries
-        elif failures.note(event_id, entries, error, now):
+        elif failures.note(event.id, entries, error, now):
             outcome.released += entries
         return 0
 
 
-def _insert(event_id: int, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> int:
-    written = rows.issue(event_id, entries, now)
-    count_issued(event_id, len(written))
+def _insert(event: Event, entries: Sequence[LogEntry], outcome: Outcome, now: datetime) -> int:
+    written = rows.issue(event.id, entries, now, held_until=held_until(event, now))
+    count_issued(event.id, len(written), held=outcome.held)
     rest = [entry for entry in entries if entry not in written]
-    known = rows.existing(event_id, rest)  # an earlier run wrote them and did not come to settle them
+    known = rows.existing(event.id, rest)  # an earlier run wrote them and did not come to settle them
     refused = [entry for entry in rest if entry not in known]
     if any(entry.units > 1 for entry in refused) and any(entry.units > 1 for entry in written):
         _require_whole(entries, written)
-    failures.reject(event_id, refused, Reason.ALREADY_CLAIMED)
+    failures.reject(event.id, refused, Reason.ALREADY_CLAIMED)
     # Last, so that a batch that is rolled back leaves no trace in the outcome.
     outcome.issued |= {entry: IssuedCoupon(code, now) for entry, code in written.items()}
     outcome.settled += [*written, *known]
@@ -263,10 +264,17 @@ def _require_whole(entries: Sequence[LogEntry], written: Mapping[LogEntry, str])
             raise NotWhole
 
 
-def count_issued(event_id: int, number: int) -> None:
-    """The guard of the first promise: never more issued than there are. Raises `NothingLeft`."""
+def held_until(event: Event, now: datetime) -> datetime | None:
+    """Until when what is written now is held; None where it is issued at once."""
+    return now + timedelta(seconds=event.hold_seconds) if event.hold_seconds else None
+
+
+def count_issued(event_id: int, number: int, *, held: bool = False) -> None:
+    """The guard of the first promise: never more issued, or held, than there are. Raises `NothingLeft`."""
     if number and not (
-        Event.objects.filter(pk=event_id, issued__lte=F("quantity") - number).update(issued=F("issued") + number)
+        Event.objects.filter(pk=event_id, issued__lte=F("quantity") - number).update(
+            issued=F("issued") + number, held=F("held") + (number if held else 0)
+        )
     ):
         raise NothingLeft(f"event {event_id}: {number} more coupons are not left")
 
@@ -286,7 +294,7 @@ def _settle(
         epoch=last.epoch,
         drained=last.sequence if move_watermark else 0,
         entries=[entry.entry_id for entry in outcome.settled],
-        issued=outcome.issued.items(),
+        issued=() if outcome.held else outcome.issued.items(),
     )
     store.release(event_id, outcome.released)
-    store.release(event_id, outcome.surplus, unit=False)
+    store.release(event_id, outcome.surplus, back="none")

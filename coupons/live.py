@@ -23,7 +23,7 @@ from events.tokens import LAST_LANE
 from notifications.models import Notification
 from notifications.sockets import Frame
 
-CHANGES = {Notification.Kind.COUPON_ISSUED, Notification.Kind.CLAIM_REJECTED}
+CHANGES = {Notification.Kind.COUPON_ISSUED, Notification.Kind.CLAIM_REJECTED, Notification.Kind.CLAIM_HELD}
 
 
 @dataclass(slots=True)

@@ -27,7 +27,8 @@ DRAIN_SECONDS = Histogram(
     "Time of a batch from its lock to its settling, in seconds.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0),
 )
-ISSUED = Counter("seonchak_coupons_issued_total", "Coupons written.")
+ISSUED = Counter("seonchak_coupons_issued_total", "Coupons issued.")
+HELD = Counter("seonchak_coupons_held_total", "Coupons held until they are confirmed.")
 REJECTED = Counter("seonchak_claims_rejected_total", "Claims accepted and then rejected, by reason.", ["reason"])
 DRIFT = Counter("seonchak_drift_total", "Differences of Redis and database, by kind and outcome.", ["kind", "outcome"])
 TASK_RETRIES = Counter("seonchak_task_retries_total", "Retries of Celery tasks, by task.", ["task"])

@@ -40,7 +40,17 @@ class ClaimId(NamedTuple):
 
 
 class Coupon(models.Model):
-    """A unit of an issued claim. Written only by `coupons.issuing`, never changed in what it grants."""
+    """A unit of an issued claim, or of one that is held. Written by `coupons.rows`, never changed in what it grants.
+
+    Of a sale with holds it is `held` first, and its code is told nobody: it is confirmed in time, and so issued, or
+    goes (`coupons.holds`). Either way it counts in `Event.issued`.
+    """
+
+    class Status(models.TextChoices):
+        """How far it is."""
+
+        HELD = "held", _("Held")
+        ISSUED = "issued", _("Issued")
 
     # Each index is written once a coupon: an event's and a user's are the first columns of those in `Meta`, and of a
     # unique field Django would make two.
@@ -58,6 +68,10 @@ class Coupon(models.Model):
         _("ordinal"), help_text=_("The user's first, second, … coupon of this event.")
     )
     code = models.CharField(_("code"), max_length=24)
+    status = models.CharField(
+        _("status"), max_length=6, choices=Status.choices, default=Status.ISSUED, db_default=Status.ISSUED
+    )
+    held_until = models.DateTimeField(_("held until"), null=True, blank=True)
     epoch = models.PositiveIntegerField(_("epoch"))
     sequence = models.PositiveBigIntegerField(_("sequence"))
     place = models.PositiveSmallIntegerField(
@@ -81,8 +95,16 @@ class Coupon(models.Model):
             models.UniqueConstraint(name="coupon_once_a_claim", fields=["event", "epoch", "sequence"]),
             models.UniqueConstraint(name="coupon_once_a_code", fields=["code"]),
             models.CheckConstraint(name="coupon_ordinal_positive", condition=Q(ordinal__gte=1)),
+            models.CheckConstraint(
+                name="coupon_held_until_a_time",
+                condition=Q(status="held", held_until__isnull=False) | Q(status="issued", held_until__isnull=True),
+            ),
         ]
-        indexes = [models.Index(fields=["user", "-issued_at"], name="coupon_by_user")]
+        indexes = [
+            models.Index(fields=["user", "-issued_at"], name="coupon_by_user"),
+            models.Index(fields=["held_until"], condition=Q(status="held"), name="coupon_held"),
+        ]
+        permissions = [("confirm_claim", "Can confirm and cancel held claims")]
 
     def __str__(self) -> str:
         return f"coupon of claim {self.claim_id}"
@@ -144,6 +166,11 @@ class FailedClaim(models.Model):
         LOST = "lost", _("Its place in the claim log was lost")
         OUTAGE = "outage", _("No unit was left when Redis came back")
         SOLD_OUT = "sold_out", _("All coupons were claimed before your turn")
+        CANCELLED = "cancelled", _("It was cancelled while it was held")
+        PAYMENT_FAILED = "payment_failed", _("The payment failed")
+        HOLD_EXPIRED = "hold_expired", _("It was not confirmed in time")
+
+    ENDED_HOLD = frozenset({Reason.CANCELLED, Reason.PAYMENT_FAILED, Reason.HOLD_EXPIRED})
 
     event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="failed_claims", verbose_name=_("event"))
     user_id = models.BigIntegerField(_("user ID"), db_index=True)
@@ -164,6 +191,8 @@ class FailedClaim(models.Model):
     reason = models.CharField(_("reason"), max_length=20, choices=Reason.choices)
     error = models.TextField(_("error"), blank=True, help_text=_("What the database said, without the row's values."))
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    # Of a hold that has ended: the database has the unit on sale again, and Redis is not known to.
+    to_return = models.BooleanField(default=False, db_default=False, editable=False)
     next_attempt_at = models.DateTimeField(_("next attempt at"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
@@ -184,6 +213,7 @@ class FailedClaim(models.Model):
                 condition=Q(status="retrying", next_attempt_at__isnull=False) | ~Q(status="retrying"),
             ),
         ]
+        indexes = [models.Index(fields=["event"], condition=Q(to_return=True), name="failed_claim_to_return")]
 
     def __str__(self) -> str:
         return f"failed claim {self.claim_id}"

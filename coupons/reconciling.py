@@ -13,11 +13,11 @@ import structlog
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from coupons import claimants, drift, holders, modes
+from coupons import claimants, drift, holders, holds, modes
 from coupons.issuing import settle_leftovers
 from coupons.loading import highest_sequence, load, window_of
 from coupons.locks import is_free, locked_event
-from coupons.models import Reconciliation
+from coupons.models import FailedClaim, Reconciliation
 from coupons.stock.codes import AdjustCode
 from coupons.stock.records import Snapshot
 from coupons.stock.store import StockStore
@@ -117,6 +117,7 @@ def reconcile(event_id: int, store: StockStore, *, dry_run: bool = False) -> lis
 
 def _reconcile_stock(event: Event, store: StockStore, *, dry_run: bool) -> list[Reconciliation]:
     if not dry_run:
+        holds.give_back_locked(event.id, store)
         settle_leftovers(event.id, store)
         store.adjust(event.id, epoch=event.epoch, window=window_of(event))
     if event.strategy == Event.Strategy.REDIS_COUNTER:
@@ -125,7 +126,8 @@ def _reconcile_stock(event: Event, store: StockStore, *, dry_run: bool) -> list[
         return []  # there is no stock in Redis: it has who holds a unit, or nothing at all
     snapshot = store.snapshot(event.id)
     unsettled = claimants.unsettled(event.id, store) if dry_run else 0
-    expected = max(0, event.quantity - event.issued - (snapshot.backlog - unsettled))
+    to_return = FailedClaim.objects.filter(event=event, to_return=True).count()
+    expected = max(0, event.quantity - event.issued - (snapshot.backlog - unsettled) - to_return)
     if dry_run:
         if snapshot.stock == expected:
             return []

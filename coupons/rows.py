@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db import connection
 
@@ -11,10 +12,12 @@ from coupons.stock.records import LogEntry
 ISSUE = """
 WITH issued AS (
     INSERT INTO coupons_coupon (
-        event_id, user_id, ordinal, code, epoch, sequence, place, units, request, claimed_at, issued_at
+        event_id, user_id, ordinal, code, status, held_until, epoch, sequence, place, units, request, claimed_at,
+        issued_at
     )
-    SELECT %(event_id)s, unit.user_id, unit.ordinal, unit.code, unit.epoch, unit.sequence, unit.place, unit.units,
-        unit.request, to_timestamp(unit.claimed_ms / 1000::float8), %(now)s
+    SELECT %(event_id)s, unit.user_id, unit.ordinal, unit.code, %(status)s::text, %(held_until)s::timestamptz,
+        unit.epoch, unit.sequence, unit.place, unit.units, unit.request,
+        to_timestamp(unit.claimed_ms / 1000::float8), %(now)s
     FROM unnest(
         %(users)s::bigint[], %(ordinals)s::int[], %(codes)s::text[], %(epochs)s::int[], %(sequences)s::bigint[],
         %(places)s::int[], %(units)s::int[], %(requests)s::text[], %(claimed)s::bigint[]
@@ -24,8 +27,8 @@ WITH issued AS (
     RETURNING user_id, epoch, sequence, place, code, event_id || '-' || epoch || '-' || sequence AS claim_id
 ), told AS (
     INSERT INTO notifications_notification (user_id, kind, key, data, created_at)
-    SELECT user_id, 'coupon_issued', 'coupon_issued:' || claim_id,
-        jsonb_build_object('event_id', %(event_id)s::bigint, 'claim_id', claim_id, 'code', code), %(now)s
+    SELECT user_id, %(kind)s::text, %(kind)s::text || ':' || claim_id,
+        jsonb_build_object('event_id', %(event_id)s::bigint, 'claim_id', claim_id, {told}), %(now)s
     FROM issued WHERE place = 1
     ON CONFLICT (key) DO NOTHING
     RETURNING id
@@ -34,6 +37,9 @@ WITH issued AS (
 )
 SELECT epoch, sequence FROM issued
 """
+# What else the user is told: the code, or until when it is held.
+CODE = "'code', code"
+HELD = "'hold_expires_at', %(told_until)s::text"
 # The conflict target is named: a bare DO NOTHING would also hide a collision of codes or of sequence numbers.
 # One statement: the notifications are fed with the coupons as they are written, and look for none. A claim is told
 # once, with its first coupon.
@@ -50,24 +56,39 @@ WHERE coupon.event_id = %(event_id)s
 REJECT = """
 INSERT INTO coupons_failedclaim (
     event_id, user_id, ordinal, epoch, sequence, place, units, request, claimed_at, status, reason, error, attempts,
-    created_at, updated_at
+    to_return, created_at, updated_at
 )
 SELECT %(event_id)s, unit.user_id, unit.ordinal, unit.epoch, unit.sequence, unit.place, unit.units, unit.request,
-    to_timestamp(unit.claimed_ms / 1000::float8), 'rejected', %(reason)s, '', 0, %(now)s, %(now)s
+    to_timestamp(unit.claimed_ms / 1000::float8), 'rejected', %(reason)s, '', 0, %(to_return)s, %(now)s, %(now)s
 FROM unnest(
     %(users)s::bigint[], %(ordinals)s::int[], %(epochs)s::int[], %(sequences)s::bigint[], %(places)s::int[],
     %(units)s::int[], %(requests)s::text[], %(claimed)s::bigint[]
 ) AS unit (user_id, ordinal, epoch, sequence, place, units, request, claimed_ms)
 ON CONFLICT (event_id, epoch, sequence, user_id)
-DO UPDATE SET status = 'rejected', reason = %(reason)s, next_attempt_at = NULL, updated_at = %(now)s
+DO UPDATE SET status = 'rejected', reason = %(reason)s, next_attempt_at = NULL, to_return = %(to_return)s,
+    updated_at = %(now)s
 """
 
 
-def issue(event_id: int, entries: Sequence[LogEntry], now: datetime) -> dict[LogEntry, str]:
-    """Write a coupon for each entry whose user does not have it, and tell the user; those entries with their codes."""
+def issue(
+    event_id: int, entries: Sequence[LogEntry], now: datetime, *, held_until: datetime | None = None
+) -> dict[LogEntry, str]:
+    """Write a coupon for each entry whose user does not have it, and tell the user; those entries with their codes.
+
+    With `held_until` they are held until then, and their codes are told nobody.
+    """
     codes = [new_code() for _ in entries]
+    about: dict[str, Any] = {
+        "event_id": event_id,
+        "now": now,
+        "codes": _texts(codes),
+        "status": "held" if held_until else "issued",
+        "kind": "claim_held" if held_until else "coupon_issued",
+        "held_until": held_until,
+        "told_until": held_until and held_until.isoformat(),
+    }
     with connection.cursor() as cursor:
-        cursor.execute(ISSUE, {"event_id": event_id, "now": now, "codes": _texts(codes), **_claims(entries)})
+        cursor.execute(ISSUE.format(told=HELD if held_until else CODE), {**about, **_claims(entries)})
         written = set(cursor.fetchall())
     return {entry: code for entry, code in zip(entries, codes, strict=True) if (entry.epoch, entry.sequence) in written}
 
@@ -89,10 +110,11 @@ def existing(event_id: int, entries: Sequence[LogEntry]) -> set[LogEntry]:
         return {entries[place - 1] for (place,) in cursor.fetchall()}
 
 
-def reject(event_id: int, entries: Sequence[LogEntry], reason: str, now: datetime) -> None:
-    """Write of each entry that it is rejected, and why."""
+def reject(event_id: int, entries: Sequence[LogEntry], reason: str, now: datetime, *, to_return: bool = False) -> None:
+    """Write of each entry that it is rejected, and why; `to_return`: Redis is to have its unit back."""
+    about: dict[str, Any] = {"event_id": event_id, "reason": reason, "now": now, "to_return": to_return}
     with connection.cursor() as cursor:
-        cursor.execute(REJECT, {"event_id": event_id, "reason": reason, "now": now, **_claims(entries)})
+        cursor.execute(REJECT, {**about, **_claims(entries)})
 
 
 def _claims(entries: Sequence[LogEntry]) -> dict[str, str]:

@@ -20,13 +20,16 @@ from events.catalogue import KnownEvent, catalogue
 from events.errors import EventNotFound, Unavailable
 from events.models import Event
 
-Status = Literal["pending", "issued", "rejected"]
+Status = Literal["pending", "held", "issued", "rejected"]
 
 _polls = Bulkhead(settings.DATABASE_CLAIMS)
 
 
 class ClaimView(NamedTuple):
-    """A claim as its owner sees it. `coupons` where it is issued, one a unit; `reason` where it is rejected."""
+    """A claim as its owner sees it. `coupons` where it is issued, one a unit; `reason` where it is rejected.
+
+    `hold_expires_at` is until when it can be confirmed, where it is held.
+    """
 
     id: ClaimId
     status: Status
@@ -34,6 +37,7 @@ class ClaimView(NamedTuple):
     quantity: int = 1
     coupons: Sequence[Coupon] = ()
     reason: str | None = None
+    hold_expires_at: datetime | None = None
 
     @property
     def coupon(self) -> Coupon | None:
@@ -98,7 +102,7 @@ def told_by_redis(event: KnownEvent, user_id: int, name: ClaimId, standing: Stan
     if standing is None or mine is None:
         return None
     if standing.coupon is not None:
-        return issued(noted(event, user_id, mine, standing.coupon))
+        return as_written(noted(event, user_id, mine, standing.coupon))
     # Of a sale that issues before it answers the watermark says nothing: nearly all is in the database.
     says_all = event.strategy != Event.Strategy.LUA_SYNC
     if says_all and mine.epoch == standing.epoch and mine.sequence > standing.drained:
@@ -148,8 +152,14 @@ def claims_of(*, event_id: int, user_id: int) -> list[ClaimView]:
 
 
 def coupons_of(user_id: int) -> QuerySet[Coupon]:
-    """The user's coupons, newest first."""
-    return Coupon.objects.filter(user_id=user_id).select_related("event")
+    """The user's coupons, newest first. What is held only is none of them."""
+    return Coupon.objects.filter(user_id=user_id, status=Coupon.Status.ISSUED).select_related("event")
+
+
+def holds_of(user_id: int) -> list[ClaimView]:
+    """The user's claims that are held, those first that end first."""
+    held = Coupon.objects.filter(user_id=user_id, status=Coupon.Status.HELD, place=1).select_related("event")
+    return [as_written(one) for one in held.order_by("held_until")]
 
 
 def noted(event: KnownEvent, user_id: int, held: HeldClaim, coupon: IssuedCoupon) -> Coupon:
@@ -178,16 +188,25 @@ def _is_known(name: ClaimId) -> bool:
         raise Unavailable from error
 
 
-def issued(*coupons: Coupon) -> ClaimView:
-    """A claim that has its coupons, from the first on, as its owner sees it."""
+def as_written(*coupons: Coupon) -> ClaimView:
+    """A claim that is issued, or held, as its owner sees it, from the first of its coupons on."""
     first = coupons[0]
+    if first.status == Coupon.Status.HELD:
+        return ClaimView(first.claim_id, "held", first.claimed_at, first.units, hold_expires_at=first.held_until)
     return ClaimView(first.claim_id, "issued", first.claimed_at, first.units, coupons)
+
+
+def as_failed(failed: FailedClaim) -> ClaimView:
+    """A claim that was not issued, as its owner sees it, by the row of its first unit."""
+    if failed.status == FailedClaim.Status.RETRYING:
+        return ClaimView(failed.claim_id, "pending", failed.claimed_at, failed.units)
+    return ClaimView(failed.claim_id, "rejected", failed.claimed_at, failed.units, reason=failed.reason)
 
 
 def claims_in(coupons: Iterable[Coupon]) -> list[ClaimView]:
     """The claims that the user's coupons of an event belong to, the oldest first."""
     ordered = sorted(coupons, key=lambda one: (one.epoch, one.sequence))
-    return [issued(*units) for _, units in groupby(ordered, key=attrgetter("claim_id"))]
+    return [as_written(*units) for _, units in groupby(ordered, key=attrgetter("claim_id"))]
 
 
 def issued_claim(event_id: int, user_id: int, epoch: int, sequence: int) -> ClaimView | None:
@@ -208,7 +227,7 @@ def _in_database(event_id: int, user_id: int, **claim: int) -> list[ClaimView]:
         if claim and coupons:
             return claims_in(coupons)
         failed = FailedClaim.objects.filter(event_id=event_id, user_id=user_id, place=1, **claim)
-        return claims_in(coupons) + list(_failed_views(failed.exclude(status=FailedClaim.Status.ISSUED)))
+        return claims_in(coupons) + [as_failed(one) for one in failed.exclude(status=FailedClaim.Status.ISSUED)]
 
 
 def _units(mine: QuerySet[Coupon], *, epoch: int, sequence: int) -> Iterator[Coupon]:
@@ -218,11 +237,3 @@ def _units(mine: QuerySet[Coupon], *, epoch: int, sequence: int) -> Iterator[Cou
         yield first
         if first.units > 1:
             yield from mine.filter(epoch=epoch, sequence__range=(sequence + 1, first.entry.last))
-
-
-def _failed_views(failed: Iterable[FailedClaim]) -> Iterable[ClaimView]:
-    for one in failed:
-        if one.status == FailedClaim.Status.RETRYING:
-            yield ClaimView(one.claim_id, "pending", one.claimed_at, one.units)
-        else:
-            yield ClaimView(one.claim_id, "rejected", one.claimed_at, one.units, reason=one.reason)

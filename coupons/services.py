@@ -184,6 +184,9 @@ def _rejected(failed_id: int) -> Iterator[tuple[list[FailedClaim], Event]]:
             event=event, epoch=entry.epoch, user_id=entry.user_id, sequence__range=(entry.first, entry.last)
         ).select_for_update()
         for one in units:
+            if one.reason in FailedClaim.ENDED_HOLD:
+                told = gettext("The hold of claim %(claim)s has ended; its user may claim again.")
+                raise InvalidChange(told % {"claim": one.claim_id})
             if one.status != FailedClaim.Status.REJECTED:
                 told = gettext("Claim %(claim)s is not rejected but %(status)s.")
                 raise InvalidChange(told % {"claim": one.claim_id, "status": one.get_status_display().lower()})

@@ -6,16 +6,18 @@ depend on messages, so each of its processes has a thread that looks by itself o
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
 from django.db import connection
 
-from coupons import issuing, modes, reconciling
+from coupons import holds, issuing, modes, reconciling
 from coupons.stock.store import StockStore, bulk_store
 
 log = structlog.get_logger(__name__)
+
+Act = Callable[[int, StockStore], object]
 
 SILENCE = 3.0  # seconds without a sweep, and a process does its own
 EVERY = 1.0  # seconds between two of them
@@ -59,18 +61,23 @@ class Standby:
 def sweep() -> None:
     """See to every event that needs it, here and now. One that fails stops no other."""
     store = bulk_store()
+    _each(holds.release_due, holds.due(), store)  # before Redis is asked: the database alone knows whose time is over
     due = reconciling.look(store)
-    acts: list[tuple[Callable[[int, StockStore], object], list[int]]] = [
+    acts: list[tuple[Act, list[int]]] = [
         (issuing.issue_claims, due.drain),
         (reconciling.reconcile, due.reconcile),
         (modes.sell_from_redis, due.bring_back),
     ]
     for act, events in acts:
-        for event_id in events:
-            try:
-                act(event_id, store)
-            except Exception as error:  # noqa: BLE001 - the next event must still have its turn
-                log.warning("standby_failed", event_id=event_id, error=type(error).__name__)
+        _each(act, events, store)
+
+
+def _each(act: Act, events: Iterable[int], store: StockStore) -> None:
+    for event_id in events:
+        try:
+            act(event_id, store)
+        except Exception as error:  # noqa: BLE001 - the next event must still have its turn
+            log.warning("standby_failed", event_id=event_id, error=type(error).__name__)
 
 
 standby = Standby()

@@ -5,7 +5,7 @@ from celery import shared_task
 from django.db import InterfaceError, OperationalError
 from redis.exceptions import RedisError
 
-from coupons import issuing, modes, reconciling
+from coupons import holds, issuing, modes, reconciling
 from coupons.standby import standby
 from coupons.stock.store import bulk_store
 
@@ -28,10 +28,18 @@ def issue_claims(event_id: int) -> None:
 
 
 @shared_task
+def release_holds(event_id: int) -> None:
+    """Give back the event's holds whose time is over."""
+    holds.release_due(event_id, bulk_store())
+
+
+@shared_task
 def sweep() -> None:
     """Every second: see to every event that needs it, whether or not anybody was nudged."""
     standby.heard()
     try:
+        for event_id in holds.due():
+            release_holds.apply_async((event_id,), expires=5)
         due = reconciling.look(bulk_store())
     except PASSING as error:
         log.warning("sweep_failed", error=type(error).__name__)  # the next one comes in a second

@@ -36,6 +36,8 @@ FIELDS = (
     "closes_at",
     "quantity",
     "issued",
+    "held",
+    "hold_seconds",
     "per_user_limit",
     "stock_mode",
     "strategy",
@@ -63,6 +65,8 @@ class KnownEvent:
     closes_at: datetime
     quantity: int
     issued: int = 0
+    held: int = 0  # of the issued ones
+    hold_seconds: int = 0  # 0: no holds
     per_user_limit: int = 1
     stock_mode: str = Event.StockMode.REDIS
     strategy: str = Event.Strategy.LUA_ASYNC
@@ -97,6 +101,11 @@ class KnownEvent:
     def counts_in_redis(self) -> bool:
         """Whether Redis says how many units are left, and the database only what is issued of them."""
         return self.strategy in SCRIPT_WAYS and not self.sells_from_database
+
+    @property
+    def may_return(self) -> bool:
+        """Whether units may come back that are gone: not all are issued for good."""
+        return self.hold_seconds > 0 and self.issued - self.held < self.quantity
 
     def is_over(self, now: datetime) -> bool:
         """Whether nobody can claim any more, now or ever."""

@@ -108,6 +108,15 @@ class Event(models.Model):
         _("quantity"), help_text=_("Coupons to give out. Never below what is claimed already.")
     )
     issued = models.PositiveIntegerField(_("issued"), default=0, editable=False)
+    held = models.PositiveIntegerField(_("held"), default=0, editable=False)  # of the issued ones
+    hold_seconds = models.PositiveIntegerField(
+        _("held for"),
+        default=0,
+        help_text=_(
+            "Seconds that a claim is held until the merchant's backend confirms it, after a payment say. What is not "
+            "confirmed goes back on sale. 0: a claim is issued at once, and needs no confirmation."
+        ),
+    )
     per_user_limit = models.PositiveSmallIntegerField(_("coupons a user"), default=1)
     rate_per_second = models.PositiveSmallIntegerField(
         _("requests a second"),
@@ -200,6 +209,12 @@ class Event(models.Model):
             models.CheckConstraint(
                 name="event_issued_within_quantity", condition=Q(issued__gte=0) & Q(issued__lte=F("quantity"))
             ),
+            models.CheckConstraint(
+                name="event_held_within_issued", condition=Q(held__gte=0) & Q(held__lte=F("issued"))
+            ),
+            models.CheckConstraint(
+                name="event_holds_need_the_log", condition=Q(hold_seconds=0) | Q(strategy="lua_async")
+            ),
             models.CheckConstraint(name="event_quantity_positive", condition=Q(quantity__gte=1)),
             models.CheckConstraint(name="event_per_user_limit_positive", condition=Q(per_user_limit__gte=1)),
             models.CheckConstraint(name="event_rate_positive", condition=Q(rate_per_second__gte=1) & Q(burst__gte=1)),
@@ -245,6 +260,8 @@ class Event(models.Model):
             raise ValidationError({"quantity": told % {"number": max(1, self.issued)}})
         if self.waiting_room and self.strategy not in SCRIPT_WAYS:
             raise ValidationError({"strategy": gettext("A waiting room needs one of the scripts in Redis.")})
+        if self.hold_seconds and self.strategy != Event.Strategy.LUA_ASYNC:
+            raise ValidationError({"strategy": gettext("Holds need the script in Redis with a worker that issues.")})
         if (self.per_user_limit or 1) > 1 and self.strategy in HOLDER_WAYS:
             raise ValidationError({"per_user_limit": gettext("This strategy gives each user one coupon only.")})
 

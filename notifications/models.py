@@ -22,6 +22,7 @@ class Notification(models.Model):
 
         COUPON_ISSUED = "coupon_issued", _("Coupon issued")
         CLAIM_REJECTED = "claim_rejected", _("Claim rejected")
+        CLAIM_HELD = "claim_held", _("Claim held")
         ADMITTED = "admitted", _("Your turn")
         SALE_OPENS_SOON = "sale_opens_soon", _("Sale opens soon")
 
@@ -49,7 +50,7 @@ class Notification(models.Model):
             models.UniqueConstraint(name="notification_once_a_fact", fields=["key"]),
             models.CheckConstraint(
                 name="notification_kind_known",
-                condition=Q(kind__in=["coupon_issued", "claim_rejected", "admitted", "sale_opens_soon"]),
+                condition=Q(kind__in=["coupon_issued", "claim_rejected", "claim_held", "admitted", "sale_opens_soon"]),
             ),
         ]
 

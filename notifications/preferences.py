@@ -21,6 +21,7 @@ CHOOSABLE = (Channel.EMAIL, Channel.PUSH)
 DEFAULTS: dict[str, frozenset[str]] = {
     Kind.COUPON_ISSUED: frozenset({Channel.EMAIL}),
     Kind.CLAIM_REJECTED: frozenset({Channel.EMAIL}),
+    Kind.CLAIM_HELD: frozenset({Channel.EMAIL}),
     Kind.ADMITTED: frozenset({Channel.PUSH}),  # a mail would come too late
     Kind.SALE_OPENS_SOON: frozenset({Channel.EMAIL, Channel.PUSH}),
 }

@@ -58,8 +58,12 @@ def _words(notification: Notification, subject: Subject) -> tuple[str, str, str]
             body = f"{subject.benefit} · {said}" if subject.benefit else said
             return _("%(sale)s: your coupon is here") % names, body, _("See my coupons")
         case Kind.CLAIM_REJECTED:
-            body = _("We are sorry: your claim was accepted, but it could not be turned into a coupon.")
+            body = _why(data.get("reason", ""))
             return _("%(sale)s: no coupon this time") % names, body, _("See why")
+        case Kind.CLAIM_HELD:
+            until = data.get("hold_expires_at")
+            body = _("It is held for you until %(time)s.") % {"time": _moment(until)} if until else ""
+            return _("%(sale)s: yours, once it is confirmed") % names, body, _("To the sale")
         case Kind.ADMITTED:
             body = _("Claim your coupon now: your turn is kept for a short while only.")
             return _("%(sale)s: it is your turn") % names, body, _("Claim now")
@@ -67,6 +71,20 @@ def _words(notification: Notification, subject: Subject) -> tuple[str, str, str]
             opens_at = data.get("opens_at")
             body = _("The sale opens at %(time)s.") % {"time": _moment(opens_at)} if opens_at else ""
             return _("%(sale)s opens soon") % names, body, _("To the sale")
+
+
+def _why(reason: str) -> str:
+    match reason:
+        case "cancelled":
+            return _("Your claim was cancelled. You may claim again as long as there are coupons.")
+        case "payment_failed":
+            return _(
+                "The payment failed, so your claim was released. You may claim again as long as there are coupons."
+            )
+        case "hold_expired":
+            return _("Your claim was not confirmed in time. You may claim again as long as there are coupons.")
+        case _other:
+            return _("We are sorry: your claim was accepted, but it could not be turned into a coupon.")
 
 
 def _moment(text: str) -> str:

@@ -22,17 +22,28 @@ class CouponSerializer(serializers.ModelSerializer[Coupon]):
         read_only_fields = fields
 
 
+class CancelSerializer(serializers.Serializer[Any]):
+    """Why a hold is given back."""
+
+    reason = serializers.ChoiceField(
+        choices=["cancelled", "payment_failed"], default="cancelled", help_text="What its owner is told."
+    )
+
+
 class ClaimSerializer(serializers.Serializer[Any]):
     """A claim as its owner sees it."""
 
     id = serializers.CharField()
     event_id = serializers.IntegerField()
-    status = serializers.ChoiceField(choices=["pending", "issued", "rejected"])
+    status = serializers.ChoiceField(choices=["pending", "held", "issued", "rejected"])
     sequence = serializers.IntegerField(help_text="The claim's place in the order of this sale.")
     claimed_at = serializers.DateTimeField()
     quantity = serializers.IntegerField(required=False, help_text="The units that it took, where it is not one.")
     coupon = CouponSerializer(required=False, help_text="The first, once it is issued.")
     coupons = CouponSerializer(many=True, required=False, help_text="All of them, one a unit, once they are issued.")
+    hold_expires_at = serializers.DateTimeField(
+        required=False, help_text="While it is held: until when the merchant may confirm it."
+    )
     reason = serializers.ChoiceField(
         choices=FailedClaim.Reason.choices, required=False, help_text="Why it was rejected."
     )
@@ -44,6 +55,8 @@ def claim_as_json(claim: ClaimView) -> dict[str, Any]:
     if claim.coupon is not None:
         coupons = [CouponSerializer(coupon).data for coupon in claim.coupons]
         body |= {"coupon": coupons[0], "coupons": coupons}
+    if claim.hold_expires_at is not None:
+        body["hold_expires_at"] = claim.hold_expires_at
     if claim.reason is not None:
         body["reason"] = claim.reason
     return body

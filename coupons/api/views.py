@@ -1,5 +1,7 @@
 """Claims and coupons by the REST API."""
 
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
@@ -10,9 +12,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from structlog.contextvars import bind_contextvars
 
-from coupons import answers, selectors, services
+from coupons import answers, holds, selectors, services
 from coupons.api.requests import IDEMPOTENCY_KEY, idempotency_key
-from coupons.api.serializers import ClaimSerializer, CouponSerializer, claim_as_json
+from coupons.api.serializers import CancelSerializer, ClaimSerializer, CouponSerializer, claim_as_json
 from coupons.errors import CouponNotFound
 from coupons.models import Coupon
 from events.catalogue import catalogue
@@ -115,6 +117,59 @@ class ClaimView(APIView):
         bind_contextvars(claim_id=claim_id)
         claim = selectors.claim_of(event_id=event_id, user_id=user_id_of(request), claim_id=claim_id)
         return answers.claim(claim).as_response()
+
+
+class ConfirmView(APIView):
+    """A hold, for the merchant's backend to confirm."""
+
+    @extend_schema(
+        operation_id="confirm_claim",
+        summary="Confirm a held claim",
+        tags=["holds"],
+        request=None,
+        responses=ClaimSerializer,
+        extensions={"x-refusals": ["forbidden", "hold_expired", "hold_cancelled", "not_held"]},
+    )
+    def post(self, request: Request, event_id: int, claim_id: str) -> HttpResponse:
+        """Issue it: its owner is told the code. Confirmed twice, it is the same answer.
+
+        For users with the permission `coupons.confirm_claim`.
+        """
+        bind_contextvars(claim_id=claim_id)
+        if not _may_confirm(request):
+            raise PermissionDenied
+        return answers.claim(holds.confirm(event_id=event_id, claim_id=claim_id)).as_response()
+
+
+class CancelView(APIView):
+    """A hold, for its owner or the merchant's backend to give back."""
+
+    @extend_schema(
+        operation_id="cancel_claim",
+        summary="Cancel a held claim",
+        tags=["holds"],
+        request=CancelSerializer,
+        responses=ClaimSerializer,
+        extensions={"x-refusals": ["already_confirmed", "not_held"]},
+    )
+    def post(self, request: Request, event_id: int, claim_id: str) -> HttpResponse:
+        """Put its units on sale again at once. One that has ended already: how it did.
+
+        The owner's own, and any for users with the permission `coupons.confirm_claim`.
+        """
+        bind_contextvars(claim_id=claim_id)
+        body = CancelSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        owner = None if _may_confirm(request) else user_id_of(request)
+        reason = body.validated_data["reason"]
+        claim = holds.cancel(event_id=event_id, claim_id=claim_id, reason=reason, user_id=owner)
+        return answers.claim(claim).as_response()
+
+
+def _may_confirm(request: Request) -> bool:
+    """By the database, not by the token: a permission that is taken away is gone at once."""
+    user = get_user_model().objects.filter(pk=user_id_of(request)).first()
+    return user is not None and user.has_perm("coupons.confirm_claim")
 
 
 @extend_schema_view(get=extend_schema(operation_id="list_coupons", summary="Your coupons", tags=["coupons"]))

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, repeat
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 from redis import exceptions
@@ -36,6 +36,8 @@ CHUNK = 1000  # claims that one command carries
 T = TypeVar("T")
 # Who claims, the digest of the Idempotency-Key ("" for none), and how many units where it is not one.
 Asked = tuple[int, str] | tuple[int, str, int]
+
+Back = Literal["log", "owner", "none"]
 
 
 class StockStore:
@@ -89,12 +91,12 @@ class StockStore:
             )
         )
 
-    def release(self, event_id: int, entries: Iterable[LogEntry], *, unit: bool = True) -> int:
-        """Undo claims, and give their units back unless they never had one; how many were still in the log."""
+    def release(self, event_id: int, entries: Iterable[LogEntry], *, back: Back = "log") -> int:
+        """Undo claims, and give back the units that were in the log, or that their `owner` had; how many were there."""
         removed = 0
         for chunk in _chunks(entries):
             named = [part for entry in chunk for part in (entry.entry_id, entry.user_id)]
-            removed += int(self._release(keys=self._keys(event_id), args=[int(unit), *named]))
+            removed += int(self._release(keys=self._keys(event_id), args=[back, *named]))
         return removed
 
     def load(

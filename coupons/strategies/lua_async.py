@@ -74,11 +74,11 @@ def answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> ClaimRe
     """What the script's answer means to the user; raises the `Refusal` where it is one."""
     match reservation.code:
         case ReserveCode.ACCEPTED:
-            return ClaimResult(_view(event.id, reservation, drained=0), "accepted")
+            return ClaimResult(_view(event, reservation, drained=0), "accepted")
         case ReserveCode.REPEATED:
-            return ClaimResult(_view(event.id, reservation, drained=0), "repeated")
+            return ClaimResult(_view(event, reservation, drained=0), "repeated")
         case ReserveCode.ALREADY_CLAIMED:
-            raise AlreadyClaimed(_view(event.id, reservation, drained=reply.drained))
+            raise AlreadyClaimed(_view(event, reservation, drained=reply.drained))
         case ReserveCode.SOLD_OUT:
             raise SoldOut
         case ReserveCode.NOT_OPEN:
@@ -98,10 +98,12 @@ def answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> ClaimRe
             raise Unavailable
 
 
-def _view(event_id: int, reservation: Reservation, *, drained: int) -> ClaimView:
+def _view(event: KnownEvent, reservation: Reservation, *, drained: int) -> ClaimView:
+    # What is drained of a sale with holds may be held or confirmed by now: the database tells, to who asks for it.
+    is_issued = reservation.sequence <= drained and not event.hold_seconds
     return ClaimView(
-        ClaimId(event_id, reservation.epoch, reservation.sequence),
-        "issued" if reservation.sequence <= drained else "pending",
+        ClaimId(event.id, reservation.epoch, reservation.sequence),
+        "issued" if is_issued else "pending",
         instant(reservation.claimed_ms),
         reservation.quantity,
     )

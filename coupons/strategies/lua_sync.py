@@ -65,7 +65,7 @@ class LuaSync(Strategy):
         metrics.ISSUED.inc()
         with suppress(RedisError):  # the worker finds it issued, and does the same
             store.settle(event.id, epoch=entry.epoch, drained=0, entries=[name], issued=[(entry, coupon)])
-        return selectors.issued(selectors.noted(event, entry.user_id, entry.held, coupon))
+        return selectors.as_written(selectors.noted(event, entry.user_id, entry.held, coupon))
 
 
 def _write(event_id: int, entry: LogEntry) -> IssuedCoupon:

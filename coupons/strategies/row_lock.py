@@ -35,4 +35,4 @@ class RowLock(DatabaseStrategy):
 
     def finish(self, sale: Sale) -> None:
         """Count it."""
-        count_issued(sale.event.pk, sale.quantity)
+        count_issued(sale.event.pk, sale.quantity, held=sale.event.hold_seconds > 0)

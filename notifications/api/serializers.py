@@ -49,6 +49,7 @@ class KindsSerializer(serializers.Serializer[Any]):
 
     coupon_issued = WaysSerializer()
     claim_rejected = WaysSerializer()
+    claim_held = WaysSerializer()
     admitted = WaysSerializer()
     sale_opens_soon = WaysSerializer()
 

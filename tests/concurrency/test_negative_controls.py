@@ -84,7 +84,7 @@ def test_p1_holds_by_the_counter_alone(sale: Sale, store: StockStore) -> None:
 def test_p1_breaks_without_its_guards(sale: Sale, store: StockStore) -> None:
     careless = rebuilt(issuing._write, "event.quantity - event.issued)", "len(pending))")
 
-    def unguarded(event_id: int, number: int) -> None:
+    def unguarded(event_id: int, number: int, **_: bool) -> None:
         Event.objects.filter(pk=event_id).update(issued=F("issued") + number)
 
     with (

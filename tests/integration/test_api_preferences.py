@@ -11,7 +11,7 @@ from tests.factories import make_user
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PATH = "/api/v1/notifications/preferences"
-KINDS = ("coupon_issued", "claim_rejected", "admitted", "sale_opens_soon")
+KINDS = ("coupon_issued", "claim_rejected", "claim_held", "admitted", "sale_opens_soon")
 
 
 def put(caller: Caller, body: Any) -> Any:
@@ -29,6 +29,7 @@ def test_who_chose_nothing_is_told_by_the_defaults(settings: Any) -> None:
         "kinds": {
             "coupon_issued": {"email": True, "push": False},
             "claim_rejected": {"email": True, "push": False},
+            "claim_held": {"email": True, "push": False},
             "admitted": {"email": False, "push": True},
             "sale_opens_soon": {"email": True, "push": True},
         },

@@ -232,7 +232,7 @@ def test_releasing_twice_gives_one_unit(store: StockStore) -> None:
 def test_a_claim_that_never_had_a_unit_gives_none_back(store: StockStore) -> None:
     put_stock(store, 10)
     claim(store, ALICE)
-    assert store.release(EVENT, [entry(1, ALICE)], unit=False)
+    assert store.release(EVENT, [entry(1, ALICE)], back="none")
     assert (store.snapshot(EVENT).stock, store.snapshot(EVENT).backlog) == (9, 0)
 
 

@@ -118,7 +118,7 @@ class KnownEvent:
             opens_at=self.opens_at,
             closes_at=self.closes_at,
             now=now,
-            remaining=self.remaining,
+            remaining=None if self.waiting_room and self.may_return else self.remaining,
         )
 
 

@@ -275,10 +275,22 @@ class Event(models.Model):
         """Whether claims may wait in Redis until they are issued."""
         return self.strategy in LOG_WAYS
 
+    @property
+    def may_return(self) -> bool:
+        """Whether units may come back that are gone: not all are issued for good."""
+        return self.hold_seconds > 0 and self.issued - self.held < self.quantity
+
     def phase(self, *, now: datetime, remaining: int | None) -> Phase:
-        """The phase at `now`, given the stock left (None: unknown)."""
+        """The phase at `now`, given the stock left (None: unknown).
+
+        Where people queue for what may come back the sale is open: it is not sold out to them.
+        """
         return phase_at(
-            status=self.status, opens_at=self.opens_at, closes_at=self.closes_at, now=now, remaining=remaining
+            status=self.status,
+            opens_at=self.opens_at,
+            closes_at=self.closes_at,
+            now=now,
+            remaining=None if self.waiting_room and self.may_return else remaining,
         )
 
 

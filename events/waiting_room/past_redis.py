@@ -43,7 +43,8 @@ def visit(known: "KnownEvent", user_id: int, *, joins: bool) -> TicketView:
     claimed = stock.keeper().claimed_already(event, user_id)
     if claimed is not None:
         raise claimed
-    if event.issued >= event.quantity:
+    units = event.quantity - event.issued
+    if units < 1 and not event.may_return:
         raise SoldOut
     ticket = _ticket(event.pk, user_id)
     if ticket is None:
@@ -51,7 +52,7 @@ def visit(known: "KnownEvent", user_id: int, *, joins: bool) -> TicketView:
             raise Unavailable("Nobody can join the queue right now: it is being put back. Ask again.", retry_after=10)
         raise NoTicket
     ahead, let_in = _ahead(event, ticket), _let_in(event, now)
-    if ahead < let_in and event.opens_at <= now and event.status == Event.Status.PUBLISHED:
+    if ahead < let_in and units > 0 and event.opens_at <= now and event.status == Event.Status.PUBLISHED:
         return TicketView(ticket.number, "admitted", 0, 0, event.closes_at, POLL_AFTER_MS, 1.0)
     is_known = event.entry_order != Event.EntryOrder.SHUFFLE or event.opens_at <= now
     left = max(0, ahead - let_in)
@@ -59,10 +60,10 @@ def visit(known: "KnownEvent", user_id: int, *, joins: bool) -> TicketView:
         number=ticket.number,
         status="waiting",
         ahead=left if is_known else None,
-        eta_seconds=-(-left // event.admission_rate) if is_known else None,
+        eta_seconds=-(-left // event.admission_rate) if is_known and units > 0 else None,
         pass_expires_at=None,
         poll_after_ms=POLL_AFTER_MS,
-        odds=round(min(1.0, (event.quantity - event.issued) / (left + 1)), 3) if is_known else None,
+        odds=round(min(1.0, units / (left + 1)), 3) if is_known and units > 0 else None,
     )
 
 

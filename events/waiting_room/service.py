@@ -94,6 +94,7 @@ def rules_of(event: KnownEvent) -> Rules:
         pass_ttl=event.pass_ttl,
         grace=event.grace,
         seed=event.seed if event.entry_order == Event.EntryOrder.SHUFFLE else "",
+        may_return=event.may_return,
     )
 
 
@@ -112,10 +113,11 @@ def answer(event: KnownEvent, reply: Reply, visited: Visited) -> TicketView:
                 number=visited.number,
                 status="waiting",
                 ahead=visited.ahead if known else None,
-                eta_seconds=-(-visited.eta_ms // 1000) if known else None,
+                eta_seconds=-(-visited.eta_ms // 1000) if visited.eta_ms >= 0 else None,
                 pass_expires_at=None,
                 poll_after_ms=_with_jitter(visited.poll_ms),
-                odds=round(min(1.0, reply.stock / (visited.before + 1)), 3) if known else None,
+                # With nothing left they hang on what others do with what they hold.
+                odds=round(min(1.0, reply.stock / (visited.before + 1)), 3) if known and visited.eta_ms >= 0 else None,
             )
         case VisitCode.ADMITTED:
             expires_at = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=visited.expires_ms)

@@ -29,6 +29,7 @@ class Rules:
     pass_ttl: int  # seconds
     grace: int  # seconds
     seed: str = ""  # of the shuffle; "" for first come, first served
+    may_return: bool = False  # whether units that are gone may come back
 
 
 class RoomStore:
@@ -52,6 +53,7 @@ class RoomStore:
             rules.pass_ttl * 1000,
             rules.grace * 1000,
             rules.seed,
+            int(rules.may_return),
         ]
         left = []
         for visit in visits:

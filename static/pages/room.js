@@ -67,7 +67,8 @@ export class Room {
     this.served ??= called;
     const ahead = Math.max(1, told.ahead - (called - this.served));
     if (ahead >= ticket.ahead) return;
-    Object.assign(ticket, { ahead, position: ahead + 1, eta_seconds: Math.ceil((told.eta * ahead) / told.ahead) });
+    const eta = told.eta === null ? null : Math.ceil((told.eta * ahead) / told.ahead); // nobody knows when a hold ends
+    Object.assign(ticket, { ahead, position: ahead + 1, eta_seconds: eta });
     this.changed(ticket);
   }
 

@@ -1,10 +1,12 @@
 """The waiting room's script: numbers, ranks, turns, passes; each guard with a control that has it taken away."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from coupons.stock.codes import ReserveCode
+from coupons.stock.records import LogEntry
 from coupons.stock.store import StockStore
 from events.waiting_room.codes import VisitCode
 from tests.room_kit import Room
@@ -308,3 +310,55 @@ def test_who_comes_back_in_a_crowd_is_held_to_the_rate(room: MakeRoom) -> None:
         one.pass_time(0.1)
         one.visit(*everybody[tenth % 10 :: 10])
     assert 100 <= len(one.passes()) <= 130
+
+
+# Units that may come back ---------------------------------------------------------------------------------------------
+
+
+def give_back(one: Room, user: int) -> None:
+    """The user's hold has ended."""
+    (held,) = one.stock.held_by(EVENT, user)[0]
+    entry = LogEntry(held.epoch, held.sequence, user, held.ordinal, held.claimed_ms)
+    assert one.stock.release(EVENT, [entry], back="owner") == 1
+
+
+def claim(one: Room, user: int) -> ReserveCode:
+    return one.stock.reserve(EVENT, epoch=1, claims=[(user, "")]).reservations[0].code
+
+
+def test_a_queue_goes_on_while_units_may_come_back_and_the_next_in_line_gets_them(room: MakeRoom) -> None:
+    one = room(units=1, may_return=True)
+    one.join(1, 2, 3)
+    assert claim(one, 1) is ReserveCode.ACCEPTED
+    one.pass_time(5)
+    second, third = one.visit(("ask", 2), ("ask", 3)).visitors
+    assert [(each.code, each.ahead, each.eta_ms) for each in (second, third)] == [
+        (VisitCode.WAITING, 0, -1),
+        (VisitCode.WAITING, 1, -1),
+    ], "nobody knows when"
+    assert one.join(4)[0].code is VisitCode.WAITING
+    give_back(one, 1)
+    assert one.ask(3).code is VisitCode.WAITING
+    assert one.ask(2).code is VisitCode.ADMITTED
+    assert one.ask(3).code is VisitCode.WAITING, "one unit, one pass"
+    assert (claim(one, 2), claim(one, 3)) == (ReserveCode.ACCEPTED, ReserveCode.SOLD_OUT)
+
+
+def test_a_queue_ends_when_no_unit_can_come_back(room: MakeRoom) -> None:
+    one = room(units=1, may_return=True)
+    one.join(1, 2)
+    claim(one, 1)
+    one.rules = replace(one.rules, may_return=False)
+    assert one.ask(2).code is VisitCode.SOLD_OUT
+    assert one.join(3)[0].code is VisitCode.SOLD_OUT
+
+
+def test_a_queue_that_does_not_know_of_holds_sends_people_away_too_early(room: MakeRoom) -> None:
+    one = room(
+        ("local is_sold_out = is_open and stock < 1 and not may_return", "local is_sold_out = is_open and stock < 1"),
+        units=1,
+        may_return=True,
+    )
+    one.join(1, 2)
+    claim(one, 1)
+    assert one.ask(2).code is VisitCode.SOLD_OUT

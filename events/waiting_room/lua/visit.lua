@@ -16,6 +16,7 @@
 --       3 pass_ttl      ms
 --       4 grace         ms
 --       5 seed          of the shuffle, "" for first come, first served
+--       6 may_return    1 while units that are gone may come back, being held only: then the queue goes on without any
 --       then three a visitor:
 --       act             join, ask or leave
 --       user            its id
@@ -23,7 +24,7 @@
 --
 -- Returns {now_ms, serving, waiting, stock, visitor, …}: `serving` is how many have been called so far, `stock` the
 -- units that nobody has a pass for; then for each visitor {code, …}:
---   0 WAITING       number, ahead, before, eta_ms, poll_ms   ahead is of the lane, before of all; -1: nobody knows yet
+--   0 WAITING       number, ahead, before, eta_ms, poll_ms   ahead is of the lane, before of all; -1: nobody knows
 --   1 ADMITTED      number, expires_ms, poll_ms
 --   2 LEFT
 --   3 NO_TICKET
@@ -36,7 +37,7 @@
 --
 -- Example, user 42 joins event 7, which lets in 50 a second:
 --   EVALSHA … 11 sc:{7}:state sc:{7}:claimants sc:{7}:room sc:{7}:tickets sc:{7}:line:0 sc:{7}:line:1 sc:{7}:called sc:{7}:missed sc:{7}:passes sc:{7}:room_log sc:{7}:left:42
---             50 500 120000 120000 ""   join 42 1
+--             50 500 120000 120000 "" 0   join 42 1
 --   → {1795234234123, 1, 0, 99, {1, 1, 1795234354123, 5000}}
 --
 -- Nobody admits on a schedule. With every visit so many are *called* as the time since the last one allows (a token
@@ -53,7 +54,7 @@ local line_0_key, line_1_key = KEYS[5], KEYS[6]
 local called_key, missed_key, passes_key, room_log_key = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local lines = {[0] = line_0_key, [1] = line_1_key}
 local rate, max_active = tonumber(ARGV[1]), tonumber(ARGV[2])
-local pass_ttl, grace, seed = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local pass_ttl, grace, seed, may_return = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1'
 local n = #KEYS - 10
 
 local WAITING, ADMITTED, LEFT, NO_TICKET, SOLD_OUT, CLOSED, RATE_LIMITED, NOT_LOADED = 0, 1, 2, 3, 4, 5, 6, 7
@@ -88,7 +89,7 @@ local stock, status, opens, closes = tonumber(state[1]), state[2], tonumber(stat
 local is_over = status == 'closed' or now_ms >= closes
 local is_paused = status == 'paused'
 local is_open = not is_paused and now_ms >= opens
-local is_sold_out = is_open and stock < 1
+local is_sold_out = is_open and stock < 1 and not may_return
 
 local room = redis.call('HMGET', room_key,
   'number', 'serving', 'tokens', 'moved', 'observed', 'counted_from', 'counted', 'paused', 'opened')
@@ -100,7 +101,7 @@ local has_opened = room[9] == '1' or now_ms >= opens  -- once and for all, thoug
 
 if is_over then  -- for good: keys that are written to now would outlive the event
   local reply = {now_ms, serving, 0, 0}
-  for i = 1, n do reply[4 + i] = {ARGV[3 + 3 * i] == 'leave' and LEFT or CLOSED} end
+  for i = 1, n do reply[4 + i] = {ARGV[4 + 3 * i] == 'leave' and LEFT or CLOSED} end
   return reply
 end
 
@@ -120,7 +121,7 @@ end
 
 local users, left_for = {}, {}  -- left_for by user: ms until they may join again
 for i = 1, n do
-  users[i] = ARGV[4 + 3 * i]
+  users[i] = ARGV[5 + 3 * i]
   left_for[users[i]] = redis.call('PTTL', KEYS[10 + i])
 end
 local held_by = redis.call('HMGET', claimants_key, unpack(users))
@@ -344,7 +345,8 @@ local function answer(i)
   if seed ~= '' and not has_opened then return {WAITING, ticket.number, -1, -1, -1, poll_ms} end
   -- The pace of late; at the worst every pass is kept to its end.
   local pace = observed < 0 and rate or math.max(observed, math.min(rate, max_active * 1000 / pass_ttl))
-  local eta_ms = math.max(0, opens - now_ms) + math.ceil(before * 1000 / pace)
+  -- Without a unit nobody is called, and nobody knows when one comes back.
+  local eta_ms = stock < 1 and -1 or math.max(0, opens - now_ms) + math.ceil(before * 1000 / pace)
   return {WAITING, ticket.number, ahead, before, eta_ms, poll_ms}
 end
 
@@ -353,7 +355,7 @@ end
 local reply = {0, 0, 0, 0}
 let_time_pass()
 for i = 1, n do
-  local act, user, lane = ARGV[3 + 3 * i], users[i], tonumber(ARGV[5 + 3 * i])
+  local act, user, lane = ARGV[4 + 3 * i], users[i], tonumber(ARGV[6 + 3 * i])
   local claimed = act ~= 'leave' and claimed_already(held_by[i])
   if act == 'leave' then
     leave(user)

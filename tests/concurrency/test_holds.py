@@ -1,0 +1,150 @@
+"""Confirmations, cancellations and the end of the time at once: exactly one of them wins, and no unit is lost."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from unittest.mock import patch
+
+import pytest
+from django.db import OperationalError, connection, transaction
+from django.utils import timezone
+
+from coupons import holds, reconciling, services
+from coupons.errors import AlreadyConfirmed, HoldCancelled, HoldExpired
+from coupons.issuing import issue_claims
+from coupons.models import Coupon, FailedClaim, Reconciliation
+from coupons.stock.store import StockStore
+from events.errors import Refusal
+from events.models import Event
+from tests.concurrency.test_rush_on_one_event import at_once
+from tests.factories import make_users
+from tests.sales import assert_sum
+
+Sale = Callable[..., Event]
+ENDED = (AlreadyConfirmed, HoldCancelled, HoldExpired)
+BUSY = OperationalError  # there are fewer connections than threads
+
+
+def hold_all(event: Event, users: list[int], store: StockStore) -> list[str]:
+    names = [str(services.claim(event_id=event.id, user_id=user).claim.id) for user in users]
+    issue_claims(event.id, store)
+    return names
+
+
+def assert_accounted(event: Event, store: StockStore) -> None:
+    assert_sum(store, event)
+    assert event.held == Coupon.objects.filter(event=event, status="held").count()
+    assert not FailedClaim.objects.filter(to_return=True).exists()
+
+
+def race(event: Event, name: str, store: StockStore) -> list[str]:
+    """Fifty who would decide what becomes of one hold; who of them say that they did."""
+    won: list[str] = []
+
+    def confirm() -> None:
+        with suppress(*ENDED, BUSY):
+            holds.confirm(event_id=event.id, claim_id=name)
+            won.append("confirmed")
+
+    def cancel(reason: holds.Cancellation) -> Callable[[], None]:
+        def run() -> None:
+            with suppress(*ENDED, BUSY):
+                won.append(str(holds.cancel(event_id=event.id, claim_id=name, reason=reason).reason))
+
+        return run
+
+    def expire() -> None:
+        with suppress(BUSY):
+            holds.release_due(event.id, store)
+
+    works = [confirm] * 20 + [cancel("cancelled")] * 10 + [cancel("payment_failed")] * 10 + [expire] * 10
+    random.Random(name).shuffle(works)
+    at_once(works)
+    return won
+
+
+def test_of_fifty_who_decide_on_one_hold_exactly_one_wins(sale: Sale, store: StockStore) -> None:
+    event, (user,) = sale(hold_seconds=60, quantity=1), make_users(1)
+    (name,) = hold_all(event, [user], store)
+    # It runs out while they race.
+    Coupon.objects.update(held_until=timezone.now() + timedelta(seconds=0.03))
+    won = race(event, name, store)
+    holds.release_due(event.id, store)
+    ends = set(won)
+    assert len(ends) <= 1, Counter(won)
+    issued = Coupon.objects.filter(status="issued").count()
+    reasons = list(FailedClaim.objects.values_list("reason", flat=True))
+    assert issued + len(reasons) == 1, "one end, whichever"
+    assert ends <= ({"confirmed"} if issued else set(reasons))
+    assert_accounted(event, store)
+    assert store.snapshot(event.id).stock == len(reasons)
+
+
+def test_without_the_lock_and_its_guard_a_unit_is_both_issued_and_on_sale(sale: Sale, store: StockStore) -> None:
+    """The control: a confirmation that has looked before the cancellation, and writes after it."""
+    event, (user,) = sale(hold_seconds=60, quantity=1), make_users(1)
+    (name,) = hold_all(event, [user], store)
+    looked = holds._units(holds._parse(event.id, name))
+    holds.cancel(event_id=event.id, claim_id=name)
+    with (
+        patch.object(holds, "_locked", return_value=looked),
+        pytest.raises(HoldExpired),
+        transaction.atomic(),
+    ):
+        holds.confirm(event_id=event.id, claim_id=name)  # the guarded update is the second lock on the same door
+    Coupon.objects.bulk_create([Coupon(**values) for values in _values(looked)])
+    event.refresh_from_db()
+    assert (event.issued, Coupon.objects.count(), store.snapshot(event.id).stock) == (0, 1, 1)
+
+
+def _values(coupons: list[Coupon]) -> list[dict[str, object]]:
+    """What a confirmation without any guard would write."""
+    names = ("event_id", "user_id", "ordinal", "code", "epoch", "sequence", "claimed_at", "issued_at")
+    return [{name: getattr(one, name) for name in names} for one in coupons]
+
+
+def test_a_rush_on_few_units_that_come_and_go_ends_with_all_of_them_confirmed(sale: Sale, store: StockStore) -> None:
+    """Everybody claims until they have one or all are gone for good; half of the holds end otherwise."""
+    event, users = sale(hold_seconds=60, quantity=10, rate_per_second=1000, burst=1000), make_users(25)
+    done = threading.Event()
+    ends: Counter[str] = Counter()
+
+    def customer(user: int) -> Callable[[], None]:
+        chance = random.Random(user)
+
+        def run() -> None:
+            name = ""
+            while not done.wait(0.02):
+                with suppress(Refusal, BUSY):
+                    name = name or str(services.claim(event_id=event.id, user_id=user).claim.id)
+                    if chance.random() < 0.5:
+                        ends[str(holds.cancel(event_id=event.id, claim_id=name).reason)] += 1
+                        name = ""
+                    else:
+                        holds.confirm(event_id=event.id, claim_id=name)
+                        ends["confirmed"] += 1
+                        return
+                connection.close()  # there are fewer than customers
+
+        return run
+
+    def worker() -> None:
+        for _ in range(1000):
+            with suppress(BUSY):
+                issue_claims(event.id, store)
+                holds.release_due(event.id, store)
+                reconciling.reconcile(event.id, store)
+            if Coupon.objects.filter(event=event, status="issued").count() == event.quantity:
+                break
+        done.set()
+
+    at_once([worker, *(customer(user) for user in users)])
+    assert ends["confirmed"] == event.quantity
+    assert FailedClaim.objects.filter(reason="cancelled").count() == ends["cancelled"] > 0
+    assert_accounted(event, store)
+    assert (event.issued, event.held, store.snapshot(event.id).stock) == (10, 0, 0)
+    mended = Reconciliation.objects.exclude(mended_at=None)
+    assert not mended.exists(), "what is under way is no drift"

@@ -34,6 +34,7 @@ class CouponRow:
 
     user_id: int
     claim: Claim
+    held: bool = False  # and so not issued, and not ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +151,17 @@ def _none_vanished(
     The reason may have been read where the database knows of no such claim: Redis had lost it altogether. To be told
     of a rejection is the end; a coupon for that claim would make it untrue.
     """
-    issued = {(row.user_id, row.claim) for row in database.coupons}
+    issued = {(row.user_id, row.claim) for row in database.coupons if not row.held}
+    held = {(row.user_id, row.claim) for row in database.coupons if row.held}
     read = {(one.user_id, one.claim_id): one.reason for one in polls if one.state == "rejected"}
-    vanished = unread = refused = lost = undone = 0
+    vanished = unread = refused = lost = undone = open_ended = 0
     for one in told:
         for user_id in one.users:
             reason = read.get((user_id, one.claim_id))
             if (user_id, one.claim) in issued:
                 undone += reason is not None
+            elif (user_id, one.claim) in held:
+                open_ended += 1
             elif reason:
                 refused += 1
                 lost += reason == "lost"
@@ -180,8 +184,11 @@ def _none_vanished(
         "vanished": vanished,
         "unread": unread,
         "undone": undone,
+        "held": open_ended,
     }
-    return Verdict("P3", not vanished and not unread and not undone, text, numbers)
+    if open_ended:
+        text += f", {open_ended} held still"
+    return Verdict("P3", not (vanished or unread or undone or open_ended), text, numbers)
 
 
 def _none_unasked(requests: Sequence[Exchange], told: Sequence[Told], database: Database) -> Verdict:
@@ -222,7 +229,7 @@ def _contradicts(group: Sequence[Exchange], rejected: Mapping[Name, str]) -> boo
 
     A claim that was rejected is over: after it another may be named, or "sold out", but it itself no more.
     """
-    named = [(one, _parse(one.claim_id) or Claim(0, 0)) for one in group if one.claim_id]
+    named = [(one, parse(one.claim_id) or Claim(0, 0)) for one in group if one.claim_id]
     claims = sorted({claim for _, claim in named})
     if len({(one.claim_id, one.sequence) for one, _ in named}) > len(claims):
         return True
@@ -353,7 +360,7 @@ def _none_added(mended: Sequence[int], database: Database) -> Verdict:
 def _rejected(polls: Sequence[Exchange], database: Database) -> dict[Name, str]:
     """The claims that ended as rejected, and why: as the database has it, or as their owners were told."""
     told: dict[Name, str] = {
-        (one.user_id, _parse(one.claim_id)): one.reason for one in polls if one.state == "rejected" and one.reason
+        (one.user_id, parse(one.claim_id)): one.reason for one in polls if one.state == "rejected" and one.reason
     }
     return told | {
         (row.user_id, row.claim): row.reason for row in database.failed if row.status in ("rejected", "abandoned")
@@ -378,7 +385,7 @@ def _told(requests: Sequence[Exchange]) -> list[Told]:
     return [
         Told(
             claim_id=claim_id,
-            claim=_parse(claim_id),
+            claim=parse(claim_id),
             users=frozenset(one.user_id for one in naming),
             sequences=frozenset(one.sequence for one in naming),
             accepted=any(one.accepted for one in naming),
@@ -389,7 +396,7 @@ def _told(requests: Sequence[Exchange]) -> list[Told]:
     ]
 
 
-def _parse(claim_id: str) -> Claim | None:
+def parse(claim_id: str) -> Claim | None:
     """Read `event-epoch-sequence`."""
     parts = claim_id.split("-")
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):  # noqa: PLR2004

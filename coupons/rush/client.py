@@ -13,7 +13,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -29,6 +29,7 @@ from coupons.rush.history import Exchange, History, Kind, Ticket
 TRY_AGAIN = (None, 429, 502, 503, 504)
 ENDED = ("issued", "rejected")
 METHODS: dict[Kind, str] = {"claim": "POST", "poll": "GET", "join": "POST", "ask": "GET", "leave": "DELETE"}
+METHODS |= {"confirm": "POST", "cancel": "POST"}
 
 clock = time.perf_counter_ns
 
@@ -61,6 +62,7 @@ class Manners:
     away: float = 3.0  # from leaving a waiting room to joining again: it wants two
     looks: int = 4  # at most, at a place in line as told, before doing anything else
     hasty: float = 0.3  # between two questions of who does not wait as told to
+    again: float = 0.5  # about, from being told that all is held to asking again
 
 
 @dataclass(kw_only=True, eq=False)
@@ -95,10 +97,12 @@ class Crowd(ABC):
             "join": visits,
             "ask": visits,
             "leave": visits,
+            "confirm": visits,
+            "cancel": visits,
         }
         self._connections = 2 * self.concurrency + few
         self._session: aiohttp.ClientSession
-        self._following: dict[str, asyncio.Task[None]] = {}
+        self._following: dict[str, asyncio.Task[str]] = {}
         self.tally: Counter[str] = Counter()
 
     async def run(self, *, follow_for: float = 60.0) -> None:
@@ -146,31 +150,53 @@ class Crowd(ABC):
             self._following[claim_id] = asyncio.create_task(self._poll(customer, claim_id))
             self.tally["followed"] += 1
 
-    async def _poll(self, customer: Customer, claim_id: str) -> None:
-        """Look at the claim, ever more seldom, until it is issued or rejected."""
+    async def _hold(self, customer: Customer, claim_id: str) -> None:  # noqa: B027 - most have nothing to do
+        """Do something about a claim that is held. Called with each look that finds it so."""
+
+    def _ended(self, state: str) -> None:  # noqa: B027 - likewise
+        """Note how a claim ended."""
+
+    async def _poll(self, customer: Customer, claim_id: str) -> str:
+        """Look at the claim, ever more seldom, until it is issued or rejected; which of the two."""
         url = self._event_url / "claims" / claim_id
-        interval, attempt, ended = self.manners.poll, 0, False
-        while not ended:
+        interval, attempt, state = self.manners.poll, 0, ""
+        while state not in ENDED:
             attempt += 1
             await asyncio.sleep(interval * self._random.uniform(0.5, 1.5))
             exchange, retry_after = await self._ask(customer, "poll", url, attempt=attempt)
             interval = max(retry_after, min(self.manners.poll_max, interval * 1.5))
-            ended = exchange.state in ENDED
+            state = exchange.state
+            if state == "held":
+                await self._hold(customer, claim_id)
+                interval = self.manners.poll
         self.tally["ended"] += 1
+        self._ended(state)
+        return state
 
     async def _ask(
-        self, customer: Customer, kind: Kind, url: URL, *, attempt: int = 1, key: str = ""
+        self,
+        customer: Customer,
+        kind: Kind,
+        url: URL,
+        *,
+        attempt: int = 1,
+        key: str = "",
+        body: Mapping[str, str] | None = None,
+        by: Customer | None = None,
     ) -> tuple[Exchange, float]:
-        """Send one request; what came of it, and the seconds after which the server wants to be asked again."""
+        """Send one request; what came of it, and the seconds after which the server wants to be asked again.
+
+        `by` sends it, where it is not the customer that it is about.
+        """
         status, retry_after, answer = None, 0.0, {}
-        headers = customer.headers | ({"Idempotency-Key": key} if key else {})
+        headers = (by or customer).headers | ({"Idempotency-Key": key} if key else {})
         async with self._places[kind]:
             asked = clock()
             try:
-                async with self._session.request(METHODS[kind], url, headers=headers) as response:
-                    body = await response.read()
+                async with self._session.request(METHODS[kind], url, headers=headers, json=body) as response:
+                    content = await response.read()
                     status, retry_after = response.status, _seconds(response.headers.get("Retry-After", ""))
-                    answer = _document(body)
+                    answer = _document(content)
             except (aiohttp.ClientError, TimeoutError, OSError):
                 pass  # no whole answer: unknown
             answered = clock()

@@ -57,8 +57,8 @@ def read(event_id: int, *, before: Before) -> Database:
         issued=event.issued,
         per_user_limit=event.per_user_limit,
         coupons=[
-            CouponRow(user_id, Claim(epoch, sequence))
-            for user_id, epoch, sequence in coupons.values_list("user_id", "epoch", "sequence")
+            CouponRow(user_id, Claim(epoch, sequence), status == Coupon.Status.HELD)
+            for user_id, epoch, sequence, status in coupons.values_list("user_id", "epoch", "sequence", "status")
         ],
         failed=[
             FailedRow(user_id, Claim(epoch, sequence), status, reason)
@@ -123,11 +123,11 @@ def level_of(event_id: int) -> Level | None:
 
 
 def wait_until_drained(event_id: int, *, seconds: float) -> bool:
-    """Wait until nothing is left in the event's claim log, at most `seconds`; whether it is so."""
+    """Wait until nothing is left in the event's claim log, nor held; at most `seconds`; whether it is so."""
     deadline = time.monotonic() + seconds
     while True:
         level = level_of(event_id)
-        if level is not None and not level.backlog:
+        if level is not None and not level.backlog and not Event.objects.filter(pk=event_id, held__gt=0).exists():
             return True
         if time.monotonic() >= deadline:
             return False

@@ -7,7 +7,8 @@ from typing import IO, Literal
 
 import orjson
 
-Kind = Literal["claim", "poll", "join", "ask", "leave"]  # the last three are visits to the waiting room
+# Of a claim, of the waiting room, and of a hold.
+Kind = Literal["claim", "poll", "join", "ask", "leave", "confirm", "cancel"]
 
 ACCEPTED = (201, 202)
 REFUSED = 400
@@ -48,7 +49,7 @@ class Exchange:
     code: str = ""  # of the problem document
     claim_id: str = ""  # the claim that the answer names
     sequence: int = 0
-    state: str = ""  # pending, issued or rejected, as the answer has it
+    state: str = ""  # pending, held, issued or rejected, as the answer has it
     reason: str = ""  # why it was rejected
     ticket: Ticket | None = None
 

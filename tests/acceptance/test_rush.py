@@ -1,17 +1,18 @@
 """A whole rush: real server and worker, real HTTP, the command's verdict."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
-from coupons.models import Coupon
+from coupons.models import Coupon, FailedClaim
 from events.models import Event
 from tests.celery_kit import Processes
-from tests.factories import make_users
+from tests.factories import make_user, make_users
 from tests.web import Server
 
 Serve = Callable[..., str]
@@ -95,3 +96,26 @@ def test_claims_that_nobody_issues_are_told_as_lost(sale, serve, capsys):
     assert status == 1
     assert lines[-1] == "VERDICT: broken — P3, P7 (0 of 5 issued)", "\n".join(lines)
     assert "is a worker running?" in capsys.readouterr().err
+
+
+def test_a_rush_with_holds_keeps_every_promise_and_sells_what_comes_back(sale, serve, tmp_path):
+    event, _ = sale(quantity=8, hold_seconds=1, rate_per_second=100, burst=100), make_users(30)
+    make_user(is_superuser=True, is_staff=True)
+    result = tmp_path / "rush.json"
+    lines, status = rush(event, serve(), "--users=30", "--holds", f"--json={result}")
+    assert status == 0, "\n".join(lines)
+    assert [line[:4] for line in lines if line.startswith(("✔", "✘"))][-1] == "✔ H1"
+    event.refresh_from_db()
+    assert (event.issued, event.held) == (8, 0), "all of them, and for good"
+    assert Coupon.objects.filter(status="issued").count() == 8
+    ends = Counter(FailedClaim.objects.values_list("reason", flat=True))
+    assert set(ends) <= {"cancelled", "payment_failed", "hold_expired"}
+    assert sum(ends.values()) > 0, "and some came back on the way"
+    assert json.loads(result.read_bytes())["verdicts"][-1]["numbers"]["confirmed"] == 8
+
+
+def test_a_rush_is_told_whether_the_sale_has_holds(sale):
+    with pytest.raises(CommandError, match="without --holds"):
+        rush(sale(), "http://127.0.0.1:1", "--users=1", "--holds")
+    with pytest.raises(CommandError, match="with --holds"):
+        rush(sale(hold_seconds=5), "http://127.0.0.1:1", "--users=1")

@@ -21,9 +21,11 @@ from rich.console import Console
 
 from coupons.management.words import first_line
 from coupons.rush import evidence, report, room_report
+from coupons.rush.buyers import Buyers
 from coupons.rush.checker import check
 from coupons.rush.client import Crowd, Customer, Manners, Rush
 from coupons.rush.history import History
+from coupons.rush.holds import check_holds
 from coupons.rush.room import check_room
 from coupons.rush.visitors import Visitors
 from events.models import Event, Phase
@@ -34,6 +36,7 @@ from events.waiting_room.store import bulk_room_store
 BROKEN = 1
 USAGE = 2
 INTERRUPTED = 130
+BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 class Command(BaseCommand):
@@ -45,7 +48,9 @@ class Command(BaseCommand):
     The sale must belong to the rush alone while it runs: the coupon of anybody else is one that nobody was promised,
     unless `--guests` says that there are others.
 
-    With `--waiting-room` they queue, and what the room promises (W1 to W7) is checked as well.
+    With `--waiting-room` they queue, and what the room promises (W1 to W7) is checked as well. With `--holds` they do
+    what people do before they have paid, and whoever finds all held asks again; a backend confirms in the name of the
+    first user who may.
     """
 
     help = "Rush a sale with many users over HTTP, then check every promise against the database."
@@ -88,6 +93,9 @@ class Command(BaseCommand):
             type=_seconds,
             help="seconds after which it ends, though some wait still; unless given, long enough for the event",
         )
+        parser.add_argument(
+            "--holds", action="store_true", help="a sale with holds: pay, cancel, have cards refused, pay too late"
+        )
         parser.add_argument("--json", metavar="FILE", help="write the numbers and the verdicts there")
         parser.add_argument("--history", metavar="FILE", help="write every request and answer there, as JSON lines")
 
@@ -116,6 +124,8 @@ class Command(BaseCommand):
             visits = room_report.measure(history) if event.waiting_room else None
             if visits:
                 verdicts += check_room(history, evidence.room(event.id, before=before))
+            if options["holds"]:
+                verdicts.append(check_holds(history, database))
             if result is not None:
                 named = ("event", "users", "concurrency", "duplicates", "over", "url", "seed")
                 about = {name: options[name] for name in named}
@@ -136,7 +146,7 @@ class Command(BaseCommand):
         """Let the customers rush, and wait until what they were promised has been issued."""
         progress = Console(stderr=True, highlight=False)
         drain = options["drain_timeout"]
-        done = "visitors through" if options["waiting_room"] else "requests done"
+        done = "visitors through" if options["waiting_room"] else "buyers done" if options["holds"] else "requests done"
         asyncio.run(
             _run(crowd, url=options["url"], event_id=options["event"], follow_for=drain, progress=progress, done=done)
         )
@@ -149,6 +159,18 @@ def _crowd(event: Event, customers: Sequence[Customer], history: History, option
     """The people of the rush."""
     about = {name: options[name] for name in ("url", "concurrency", "seed", "over")}
     manners = Manners(timeout=options["timeout"])
+    if event.hold_seconds:
+        return Buyers(
+            **about,
+            event_id=event.id,
+            customers=customers,
+            merchant=_merchant(),
+            quantity=event.quantity - event.issued,
+            hold_seconds=event.hold_seconds,
+            history=history,
+            patience=options["patience"] or 60 + 20 * event.hold_seconds + options["over"],
+            manners=manners,
+        )
     if not event.waiting_room:
         return Rush(
             **about,
@@ -182,6 +204,11 @@ def _require_suitable(event: Event, options: Mapping[str, Any]) -> None:
     if event.waiting_room != options["waiting_room"]:
         what = "has a waiting room: rush it with" if event.waiting_room else "has no waiting room: rush it without"
         raise CommandError(f"Event {event.id} {what} --waiting-room.", returncode=USAGE)
+    if (event.hold_seconds > 0) != options["holds"]:
+        what = "has holds: rush it with" if event.hold_seconds else "has no holds: rush it without"
+        raise CommandError(f"Event {event.id} {what} --holds.", returncode=USAGE)
+    if options["holds"] and (event.waiting_room or options["duplicates"]):
+        raise CommandError("--holds is for a sale without a waiting room, and without --duplicates.", returncode=USAGE)
     if not event.waiting_room:
         return
     if options["duplicates"]:
@@ -227,6 +254,15 @@ def _customers(number: int, first_lane: int) -> list[Customer]:
             returncode=USAGE,
         )
     return customers
+
+
+def _merchant() -> Customer:
+    """The merchant's backend: the first user who may confirm."""
+    allowed = get_user_model().objects.with_perm("coupons.confirm_claim", backend=BACKEND)
+    user = allowed.order_by("pk").first()
+    if user is None:
+        raise CommandError("Nobody has the permission to confirm claims: give it to a user.", returncode=USAGE)
+    return Customer(user.pk, _token(user, LAST_LANE))
 
 
 def _token(user: User, lane: int) -> str:

@@ -45,6 +45,6 @@ def make_event(**fields: Any) -> Event:
 
 
 def make_users(number: int) -> list[int]:
-    """So many customers, in one statement; their ids."""
-    users = get_user_model().objects.bulk_create(UserFactory.build_batch(number))
+    """So many customers, in few statements; their ids."""
+    users = get_user_model().objects.bulk_create(UserFactory.build_batch(number), batch_size=5_000)
     return [user.pk for user in users]

@@ -6,15 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import connection
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-Spawn = Callable[..., subprocess.Popen[bytes]]
+from coupons.stock.store import StockStore
+from tests.benchmarks.kit import Spawn, two_cores
+from tests.concurrency import children
+from tests.servers import ROOT
 
 
 @pytest.fixture
@@ -23,12 +22,10 @@ def spawn(transactional_db: None) -> Iterator[Spawn]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*command: str, cores: set[int] | None = None, **environment: str) -> subprocess.Popen[bytes]:
-        name = connection.settings_dict["NAME"]
-        url = os.environ["DATABASE_URL"].replace("/seonchak?", f"/{name}?")
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": url, **environment},
+            env=children.environment(**environment),
             start_new_session=True,
         )
         if cores and hasattr(os, "sched_setaffinity"):
@@ -46,6 +43,14 @@ def spawn(transactional_db: None) -> Iterator[Spawn]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@pytest.fixture
+def redis(store: StockStore) -> Iterator[int]:
+    """The process of Redis, on the core of the load."""
+    process = int(store.client.info("server")["process_id"])
+    with two_cores(process):
+        yield process
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """The lanes that are measured beside each other: ours, the textbook's, and the ceilings."""
 
-import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import jwt
@@ -14,10 +12,9 @@ from django.conf import settings
 
 from config.embedded import free_port
 from config.serve import let_threads_finish
-from tests.benchmarks.conftest import Spawn
+from tests.benchmarks.kit import SERVER_CORE, Spawn
 from tests.benchmarks.load import Load, fire
 
-SERVER_CORE, OTHER_CORE = 0, 1  # the server has one to itself; load and Redis share the other
 STARTS_WITHIN = 30.0  # seconds
 
 WSGI = ("--interface", "wsgi", "--blocking-threads", "4")
@@ -99,20 +96,6 @@ def start(lane: Lane, spawn: Spawn, *, redis: int, **environment: str) -> Runnin
             time.sleep(0.05)
         else:
             return Running(lane, port, process, redis)
-
-
-@contextmanager
-def two_cores(redis: int) -> Iterator[None]:
-    """Put this process, which is the load, and Redis on the core that is not the server's."""
-    cores = os.sched_getaffinity(0)
-    if len(cores) > 1:
-        os.sched_setaffinity(0, {OTHER_CORE})
-        os.sched_setaffinity(redis, {OTHER_CORE})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
-        os.sched_setaffinity(redis, cores)
 
 
 def family(pid: int) -> list[psutil.Process]:

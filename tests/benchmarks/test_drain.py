@@ -6,7 +6,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import connection
 
 from coupons import issuing, tasks
@@ -14,18 +13,13 @@ from coupons.models import Coupon
 from coupons.stock.store import StockStore
 from events.models import Event
 from tests.benchmarks import textbook
-from tests.benchmarks.conftest import Spawn
+from tests.benchmarks.kit import Spawn, issued, when
+from tests.factories import make_users
 
 pytestmark = pytest.mark.benchmark
 
 TASKS, CLAIMS = 2_000, 50_000
 RUSH = 100_000
-
-
-def _users(number: int) -> list[int]:
-    model = get_user_model()
-    made = model.objects.bulk_create([model(username=f"bench{n}", password="!") for n in range(number)], 5_000)
-    return [user.id for user in made]
 
 
 @pytest.fixture
@@ -47,14 +41,14 @@ def _durable(transactional_db: None, store: StockStore) -> Iterator[None]:
 def test_drain_against_one_task_a_claim(
     sale: Callable[..., Event], store: StockStore, spawn: Spawn, report: Callable[..., None]
 ) -> None:
-    users = _users(CLAIMS)
+    users = make_users(CLAIMS)
 
     plain = sale(quantity=TASKS)
     for sequence, user_id in enumerate(users[:TASKS], 1):
         textbook.issue_one.delay(plain.id, user_id, sequence)
     worker = spawn("celery", "-A", "tests.benchmarks.textbook", "worker", "--concurrency", "1", "--loglevel", "ERROR")
-    started = _when(lambda: Coupon.objects.filter(event=plain).count() >= TASKS // 10)
-    done = _when(lambda: Coupon.objects.filter(event=plain).count() >= TASKS)
+    started = when(lambda: Coupon.objects.filter(event=plain).count() >= TASKS // 10)
+    done = when(lambda: Coupon.objects.filter(event=plain).count() >= TASKS)
     # From a tenth on, so that the worker's start does not count against it.
     by_task = (TASKS - TASKS // 10) / (done - started)
     worker.terminate()  # it hears of no sweep, and would drain by itself
@@ -81,12 +75,12 @@ def test_a_worker_drains_and_keeps_up(
     sale: Callable[..., Event], store: StockStore, spawn: Spawn, report: Callable[..., None], tmp_path: Path
 ) -> None:
     """One worker process, from a full log; then behind another process that claims as fast as Redis takes it."""
-    users = _users(RUSH)
+    users = make_users(RUSH)
     worker = spawn("celery", "-A", "config", "worker", "--concurrency", "1", "--loglevel", "ERROR")
     first = sale(quantity=100)
     _claim(first, store, users[:100])
     tasks.issue_claims.delay(first.id)
-    _when(lambda: _issued(first) == 100)  # it has started
+    when(lambda: issued(first) == 100)  # it has started
 
     full = sale(quantity=CLAIMS)
     _claim(full, store, users[:CLAIMS])
@@ -96,8 +90,8 @@ def test_a_worker_drains_and_keeps_up(
     }
     before = {name: _cpu_seconds(process) for name, process in processes.items()}
     tasks.issue_claims.delay(full.id)
-    started = _when(lambda: _issued(full) > 0)
-    done = _when(lambda: _issued(full) == CLAIMS)
+    started = when(lambda: issued(full) > 0)
+    done = when(lambda: issued(full) == CLAIMS)
     by_worker = (CLAIMS - issuing.BATCH) / (done - started)
     cpu = {name: (_cpu_seconds(process) - before[name]) / CLAIMS * 1e6 for name, process in processes.items()}
 
@@ -112,18 +106,18 @@ def test_a_worker_drains_and_keeps_up(
         backlogs.append(snapshot.backlog)
         return snapshot.sequence >= number
 
-    begun = _when(lambda: accepted(1))
-    ended = _when(lambda: accepted(RUSH))
-    issued = _when(lambda: _issued(rush) == RUSH)
+    begun = when(lambda: accepted(1))
+    ended = when(lambda: accepted(RUSH))
+    all_issued = when(lambda: issued(rush) == RUSH)
     report(
         {
             "coupons a second, drained by a worker": round(by_worker),
             "asked for": "≥ 20,000",
             **{f"CPU µs a coupon, {name}": round(each, 1) for name, each in cpu.items()},
             "claims a second meanwhile": round(RUSH / (ended - begun)),
-            "coupons a second meanwhile": round(RUSH / (issued - begun)),
+            "coupons a second meanwhile": round(RUSH / (all_issued - begun)),
             "longest backlog": max(backlogs),
-            "seconds from the last claim to the last coupon": round(issued - ended, 2),
+            "seconds from the last claim to the last coupon": round(all_issued - ended, 2),
         }
     )
 
@@ -133,18 +127,6 @@ def _claim(event: Event, store: StockStore, users: list[int]) -> None:
         store.reserve(event.id, epoch=event.epoch, claims=[(user_id, "") for user_id in users[start : start + 500]])
 
 
-def _issued(event: Event) -> int:
-    return Event.objects.values_list("issued", flat=True).get(pk=event.id)
-
-
 def _cpu_seconds(process: psutil.Process) -> float:
     times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
     return float(sum(each.user + each.system for each in times))
-
-
-def _when(condition: Callable[[], bool], *, within: float = 120) -> float:
-    deadline = time.perf_counter() + within
-    while not condition():
-        assert time.perf_counter() < deadline, "the worker did not come to it"
-        time.sleep(0.005)
-    return time.perf_counter()

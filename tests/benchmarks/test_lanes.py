@@ -7,17 +7,15 @@ seen. The figures are medians of the rounds, and the ratios those of medians; th
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from coupons import services
-from coupons.models import Coupon
-from coupons.stock.store import StockStore
 from events.models import Event
 from tests.benchmarks import plot, textbook
-from tests.benchmarks.conftest import ROOT, Spawn
+from tests.benchmarks.kit import Spawn, issued, when
 from tests.benchmarks.lanes import (
     ASGI_NOOP,
     DJANGO_NOOP,
@@ -31,9 +29,9 @@ from tests.benchmarks.lanes import (
     start,
     states,
     tokens,
-    two_cores,
 )
-from tests.benchmarks.test_drain import _users
+from tests.factories import make_users
+from tests.servers import ROOT
 
 pytestmark = pytest.mark.benchmark
 
@@ -45,16 +43,8 @@ FOLDER = ROOT / "docs" / "performance"
 
 
 @pytest.fixture
-def redis(store: StockStore) -> Iterator[int]:
-    """The process of Redis, on the core of the load."""
-    process = int(store.client.info("server")["process_id"])
-    with two_cores(process):
-        yield process
-
-
-@pytest.fixture
 def users(transactional_db: None) -> list[int]:
-    return _users(max(NUMBERS.values()))
+    return make_users(max(NUMBERS.values()))
 
 
 def test_lanes(
@@ -117,12 +107,12 @@ def test_the_last_coupon(
     )
     warm = sale(quantity=1000)
     gate.measure(claims(warm.id, tokens(users[:1000], "warm")), connections=CONNECTIONS)
-    _until_issued(warm, 1000)
+    when(lambda: issued(warm) == 1000)
     event = sale(quantity=len(users))
     started = time.perf_counter()
     measured = gate.measure(claims(event.id, tokens(users, "last")), connections=CONNECTIONS)
     answered = time.perf_counter()
-    _until_issued(event, len(users))
+    when(lambda: issued(event) == len(users))
     ended = time.perf_counter()
     report(
         {
@@ -170,10 +160,3 @@ def _sold_out(sale: Callable[..., Event], user: int) -> Event:
     event = sale(quantity=1)
     services.claim(event_id=event.id, user_id=user)
     return event
-
-
-def _until_issued(event: Event, number: int) -> None:
-    deadline = time.monotonic() + 120
-    while Coupon.objects.filter(event=event).count() < number:
-        assert time.monotonic() < deadline, "the worker did not come to it"
-        time.sleep(0.01)

@@ -17,8 +17,8 @@ from django.urls import clear_url_caches
 
 from events.models import Event
 from tests.benchmarks.lanes import tokens
-from tests.benchmarks.test_drain import _users
 from tests.benchmarks.test_lanes import FOLDER
+from tests.factories import make_users
 
 pytestmark = pytest.mark.benchmark
 
@@ -40,7 +40,7 @@ STEPS: dict[str, Sequence[tuple[str, str]]] = {
 
 @pytest.mark.parametrize("lane", URLS)
 def test_a_claim_step_by_step(lane: str, sale: Callable[..., Event], report: Callable[..., None]) -> None:
-    users = _users(CLAIMS + 100)
+    users = make_users(CLAIMS + 100)
     event = sale(quantity=len(users))
     with override_settings(ROOT_URLCONF=URLS[lane]):
         clear_url_caches()

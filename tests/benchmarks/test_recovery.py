@@ -2,19 +2,18 @@
 
 import asyncio
 import statistics
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import psycopg
 import pytest
-from django.contrib.auth import get_user_model
 from django.db import connection
 
 from coupons.rush.client import Customer, Manners, Rush, clock
@@ -22,8 +21,8 @@ from coupons.rush.history import BILLION, Exchange, History, percentile
 from coupons.stock.store import StockStore, bulk_store
 from events import services
 from events.models import Event
-from tests.benchmarks.conftest import Spawn
-from tests.factories import make_event
+from tests.benchmarks.kit import Lookout, Spawn
+from tests.factories import make_event, make_users
 from tests.faults.parts import PostgreSQL, until
 from tests.faults.system import System
 from tests.outages import stock_at
@@ -54,32 +53,21 @@ class Load:
     told: float  # polls that were answered with a coupon: no transaction, where Redis has it still
 
 
-class Transactions:
-    """How many transactions PostgreSQL ends, second by second: a context manager that looks from a thread."""
+class Transactions(Lookout):
+    """How many transactions PostgreSQL ends, second by second."""
+
+    every = 1
 
     def __init__(self, postgresql: PostgreSQL) -> None:
+        super().__init__()
         self._postgresql = postgresql
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="transactions")
         self.seen: list[tuple[float, int]] = []  # seconds of the clock, transactions so far
 
-    def __enter__(self) -> "Transactions":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         query = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = %s"
-        while not self._stop.wait(1):
-            try:
-                with self._postgresql.connect() as own:
-                    (number,) = own.execute(query, [self._postgresql.database]).fetchone() or (0,)
-                    self.seen.append((clock() / BILLION, number))
-            except psycopg.OperationalError:
-                pass  # it is away
+        with suppress(psycopg.OperationalError), self._postgresql.connect() as own:  # while it is away
+            (number,) = own.execute(query, [self._postgresql.database]).fetchone() or (0,)
+            self.seen.append((clock() / BILLION, number))
 
     def rates(self, since: float, to: float) -> list[float]:
         """Transactions a second, in each second between the two."""
@@ -164,7 +152,7 @@ def test_half_a_minute_without_postgresql(system: System, report: Callable[[dict
 def test_a_long_log_after_an_outage(
     sale: Callable[..., Event], store: StockStore, spawn: Spawn, report: Callable[[dict[str, object]], None], tmp_path
 ) -> None:
-    users = _users(BACKLOG)
+    users = make_users(BACKLOG)
     event, first = sale(quantity=BACKLOG), users[0]
     spawn("celery", "-A", "config", "worker", "--concurrency", "2", "--without-mingle", "--loglevel", "ERROR")
     spawn("celery", "-A", "config", "beat", "--loglevel", "ERROR", BEAT_SCHEDULE_FILE=str(tmp_path / "beat"))
@@ -194,9 +182,3 @@ def test_a_long_log_after_an_outage(
             "asked for": "≥ 10,000",
         }
     )
-
-
-def _users(number: int) -> list[int]:
-    model = get_user_model()
-    made = model.objects.bulk_create([model(username=f"bench{n}", password="!") for n in range(number)], 5_000)
-    return [user.id for user in made]

@@ -7,19 +7,19 @@ with one less what it uses in as long a while without; the sockets' memory is wh
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from config.serve import ALLOCATOR
-from coupons.stock.store import StockStore
 from events.models import Event
-from tests.benchmarks.conftest import ROOT, Spawn
-from tests.benchmarks.lanes import GATE, cpu_seconds, start, two_cores
+from tests.benchmarks.kit import Spawn
+from tests.benchmarks.lanes import GATE, cpu_seconds, start
 from tests.benchmarks.load import need_files
 from tests.benchmarks.watching import Crowd
+from tests.servers import ROOT
 
 pytestmark = pytest.mark.benchmark
 
@@ -29,14 +29,6 @@ FRAMES = 7
 WHILE = 2.5  # seconds
 SERVED = replace(GATE, options=(*GATE.options, "--http", "1", "--runtime-threads", "1"))  # as by config.serve
 FOLDER = ROOT / "docs" / "performance"
-
-
-@pytest.fixture
-def redis(store: StockStore) -> Iterator[int]:
-    """The process of Redis, on the core of those who look on."""
-    process = int(store.client.info("server")["process_id"])
-    with two_cores(process):
-        yield process
 
 
 def test_sockets(sale: Callable[..., Event], redis: int, spawn: Spawn, report: Callable[..., None]) -> None:

@@ -5,7 +5,6 @@ share the machine as they do in `make run`: nothing is pinned. Latencies are tho
 Python process that takes ten thousand answers itself.
 """
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,10 +16,10 @@ from config.embedded import free_port
 from coupons.models import Coupon
 from coupons.stock.store import StockStore
 from events.models import Event
-from tests.benchmarks.conftest import Spawn
+from tests.benchmarks.kit import Lookout, Spawn, issued, when
 from tests.benchmarks.lanes import claims, states, tokens
 from tests.benchmarks.load import Load, fire, need_files
-from tests.benchmarks.test_drain import _users, _when
+from tests.factories import make_users
 from tests.web import until_answered
 
 pytestmark = pytest.mark.benchmark
@@ -52,7 +51,7 @@ class Gate:
         def told() -> bool:
             return fire(self.port, states(event.id, 1), connections=1).statuses == {200: 1}
 
-        _when(told)
+        when(told)
 
     def rss(self) -> int:
         """In MiB; of the process that serves, the one that watches over it left aside."""
@@ -66,31 +65,18 @@ def gate(spawn: Spawn) -> Gate:
     return Gate(spawn)
 
 
-class Backlog:
-    """Looks at the claim log of an event ten times a second; the most that waited in it."""
+class Backlog(Lookout):
+    """The most that waits in the claim log of an event."""
+
+    every = 0.1
 
     def __init__(self, store: StockStore, event: Event) -> None:
+        super().__init__()
         self.longest = 0
         self._store, self._event = store, event
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look)
 
-    def __enter__(self) -> "Backlog":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._stop.wait(0.1):
-            self.longest = max(self.longest, self._store.backlogs([self._event.id])[self._event.id])
-
-
-def _issued(event: Event) -> int:
-    event.refresh_from_db()
-    return event.issued
+    def look(self) -> None:
+        self.longest = max(self.longest, self._store.backlogs([self._event.id])[self._event.id])
 
 
 def _latencies(load: Load) -> str:
@@ -99,7 +85,7 @@ def _latencies(load: Load) -> str:
 
 @pytest.mark.parametrize("coupons", [100, CROWD])
 def test_ten_thousand_connections_fire_within_a_second(sale: Sale, gate: Gate, report: Report, coupons: int) -> None:
-    event, users = sale(quantity=coupons), _users(CROWD)
+    event, users = sale(quantity=coupons), make_users(CROWD)
     requests = claims(event.id, tokens(users, "crowd"))
     gate.know(event)
     rss: list[int] = []
@@ -107,7 +93,7 @@ def test_ten_thousand_connections_fire_within_a_second(sale: Sale, gate: Gate, r
     crowd = fire(gate.port, requests, connections=CROWD, at_the_end=lambda: rss.append(gate.rss()))
     assert crowd.statuses == Counter({202: coupons}) + Counter({409: CROWD - coupons}), "not one error"
     assert 0 < crowd.sending < 1
-    _when(lambda: _issued(event) == coupons)
+    when(lambda: issued(event) == coupons)
     assert Coupon.objects.filter(event=event).values("user").distinct().count() == coupons
     last = Coupon.objects.filter(event=event).latest("issued_at").issued_at.timestamp()
     report(
@@ -130,14 +116,14 @@ def test_ten_thousand_connections_fire_within_a_second(sale: Sale, gate: Gate, r
 
 
 def test_a_hundred_thousand_claims_in_one_sale(sale: Sale, store: StockStore, gate: Gate, report: Report) -> None:
-    event, users = sale(quantity=SALE), _users(SALE)
+    event, users = sale(quantity=SALE), make_users(SALE)
     requests = claims(event.id, tokens(users, "sale"))
     gate.know(event)
     started = time.time()
     with Backlog(store, event) as backlog:
         load = fire(gate.port, requests, connections=CONNECTIONS)
         assert load.statuses == {202: SALE}, "not one error"
-        _when(lambda: _issued(event) == SALE)
+        when(lambda: issued(event) == SALE)
     last = Coupon.objects.filter(event=event).latest("issued_at").issued_at.timestamp()
     assert Coupon.objects.filter(event=event).values("user").distinct().count() == SALE
     report(

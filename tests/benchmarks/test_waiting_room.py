@@ -4,7 +4,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,9 +15,10 @@ from events.waiting_room import keys
 from events.waiting_room.codes import VisitCode
 from events.waiting_room.records import Visit
 from events.waiting_room.store import Rules, bulk_room_store
-from tests.benchmarks.conftest import ROOT, Spawn
-from tests.benchmarks.lanes import GATE, start, tokens, two_cores
-from tests.benchmarks.test_drain import _users
+from tests.benchmarks.kit import Spawn
+from tests.benchmarks.lanes import GATE, start, tokens
+from tests.factories import make_users
+from tests.servers import ROOT
 from tests.stock_kit import EVENT, put_stock
 
 pytestmark = pytest.mark.benchmark
@@ -30,14 +31,6 @@ WAITING, RATE = 100_000, 100  # people, and how many of them are let in a second
 SECONDS = 10
 SLOW = Rules(rate=1, max_active=1, pass_ttl=3600, grace=3600)  # whoever is in line stays there
 FOLDER = ROOT / "docs" / "performance"
-
-
-@pytest.fixture
-def redis(store: StockStore) -> Iterator[int]:
-    """The process of Redis, on the core of the load."""
-    process = int(store.client.info("server")["process_id"])
-    with two_cores(process):
-        yield process
 
 
 def queue(event_id: int, method: str, bearers: list[str]) -> list[bytes]:
@@ -114,7 +107,7 @@ def test_a_million_tickets(store: StockStore, report: Callable[..., None]) -> No
 
 def test_visits(sale: Callable[..., Event], redis: int, spawn: Spawn, report: Callable[..., None]) -> None:
     gate = start(GATE, spawn, redis=redis)
-    users = _users(ROUND)
+    users = make_users(ROUND)
     rounds: dict[str, list[tuple[float, float, float]]] = {"join": [], "poll": []}
     for number in range(4):
         event = sale(waiting_room=True, quantity=ROUND, admission_rate=1, max_active=1, pass_ttl=3600)

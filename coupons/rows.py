@@ -39,7 +39,7 @@ SELECT epoch, sequence FROM issued
 """
 # What else the user is told: the code, or until when it is held.
 CODE = "'code', code"
-HELD = "'hold_expires_at', %(told_until)s::text"
+HELD = "'expires_at', %(told_until)s::text"
 # The conflict target is named: a bare DO NOTHING would also hide a collision of codes or of sequence numbers.
 # One statement: the notifications are fed with the coupons as they are written, and look for none. A claim is told
 # once, with its first coupon.

@@ -61,7 +61,7 @@ def _words(notification: Notification, subject: Subject) -> tuple[str, str, str]
             body = _why(data.get("reason", ""))
             return _("%(sale)s: no coupon this time") % names, body, _("See why")
         case Kind.CLAIM_HELD:
-            until = data.get("hold_expires_at")
+            until = data.get("expires_at")
             body = _("It is held for you until %(time)s.") % {"time": _moment(until)} if until else ""
             return _("%(sale)s: yours, once it is confirmed") % names, body, _("To the sale")
         case Kind.ADMITTED:

@@ -87,7 +87,8 @@ def test_a_claim_is_held_and_its_code_told_nobody(sold_from: Sale, store: StockS
     assert caller.get("/api/v1/coupons").json()["results"] == []
     problem_of(caller.get(f"/api/v1/coupons/{coupon.code}"), "not_found")
     (notification,) = Notification.objects.filter(user=user)
-    assert (notification.kind, set(notification.data)) == (Kind.CLAIM_HELD, {"event_id", "claim_id", "hold_expires_at"})
+    assert (notification.kind, set(notification.data)) == (Kind.CLAIM_HELD, {"event_id", "claim_id", "expires_at"})
+    assert notification.expires_at == coupon.held_until, "nobody is told after it"
     assert counts(event, store) == (1, 1, 2)
     again = caller.claim(event.id)
     assert coupon.code not in again.content.decode()

@@ -80,11 +80,11 @@ def test_everybody_is_told_by_the_ways_that_hold_for_them() -> None:
     WebhookEndpoint.objects.create(name="b", url="https://b", secret="s", kinds=[Kind.COUPON_ISSUED], active=False)
     for kind in Kind:
         notify(kind, [Fact(user.pk, "1")])
-    assert delivering.fan_out() == 4
+    assert delivering.fan_out() == len(Kind)
     push = str(PushSubscription.objects.get().pk)
     assert deliveries() == {
         *((kind.value, "websocket", "") for kind in Kind),
-        *((kind, "email", "") for kind in ("coupon_issued", "claim_rejected", "sale_opens_soon")),
+        *((kind, "email", "") for kind in ("coupon_issued", "claim_rejected", "claim_held", "sale_opens_soon")),
         *((kind, "push", push) for kind in ("admitted", "sale_opens_soon")),
         ("coupon_issued", "webhook", str(told.pk)),
     }

@@ -80,7 +80,7 @@ def test_a_claim_is_held_and_its_code_told_nobody(sold_from: Sale, store: StockS
     body = told.json()
     (coupon,) = Coupon.objects.all()
     assert coupon.held_until is not None
-    assert (body["status"], body["quantity"]) == ("held", 1)
+    assert (body["status"], "quantity" in body) == ("held", False)
     assert timezone.now() < coupon.held_until <= timezone.now() + timedelta(seconds=60)
     assert body["hold_expires_at"] == coupon.held_until.isoformat(timespec="milliseconds")[:-6] + "Z"
     assert coupon.code not in told.content.decode()

@@ -21,7 +21,7 @@ from coupons.errors import AlreadyClaimed, NotAdmitted, UnknownUser, too_many
 from coupons.loading import highest_sequence
 from coupons.models import Coupon, FailedClaim
 from coupons.selectors import ClaimView, as_written, claims_in
-from coupons.stock.records import LogEntry, milliseconds
+from coupons.stock.records import LogEntry, instant, milliseconds
 from events.errors import Closed, NotOpen, Paused, SoldOut, Unavailable
 from events.models import Event
 from events.places import Places
@@ -68,9 +68,9 @@ def writing(user_id: int) -> Iterator[None]:
 
 
 def wait_briefly() -> None:
-    """Let no statement of this transaction wait long for a lock."""
+    """Let no statement of this transaction wait long for a lock, and a user who is gone show himself at once."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
+        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}; SET CONSTRAINTS ALL IMMEDIATE")
 
 
 def look(events: QuerySet[Event], event_id: int, user_id: int, request: str, quantity: int = 1) -> ClaimView | Sale:
@@ -125,6 +125,8 @@ def as_it_stood(event: Event) -> QuerySet[Event]:
 
 def next_number(event: Event) -> int:
     """The number that follows the last one; the caller has the lock of the event's row."""
+    if not event.needs_redis:
+        return event.last_number + 1
     of_epoch = {"event": event, "epoch": event.epoch}
     in_epoch = [
         model.objects.filter(**of_epoch).aggregate(last=Max("sequence"))["last"] for model in (Coupon, FailedClaim)
@@ -135,8 +137,6 @@ def next_number(event: Event) -> int:
 def write(sale: Sale, user_id: int, request: str, number: int) -> ClaimView:
     """Write the coupons of units that are taken; `Overtaken` where another request of the user was quicker."""
     event = sale.event
-    with connection.cursor() as cursor:
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # a user who is gone must show himself here
     taken = {coupon.ordinal for coupon in sale.held}
     free = (one for one in count(1) if one not in taken)
     at = milliseconds(sale.now)
@@ -145,10 +145,28 @@ def write(sale: Sale, user_id: int, request: str, number: int) -> ClaimView:
         for nth, ordinal in enumerate(islice(free, sale.quantity))
     ]
     held_until = issuing.held_until(event, sale.now)
-    if len(rows.issue(event.id, entries, sale.now, held_until=held_until)) < sale.quantity:
+    codes = rows.issue(event.id, entries, sale.now, held_until=held_until)
+    if len(codes) < sale.quantity:
         raise Overtaken
     if event.waiting_room:
         past_redis.forget(event.id, user_id)
-    numbers = (number, number + sale.quantity - 1)
-    written = Coupon.objects.filter(event=event, epoch=event.epoch, sequence__range=numbers).select_related("event")
-    return as_written(*written.order_by("sequence"))
+    return as_written(*(_coupon(event, entry, codes[entry], sale.now, held_until) for entry in entries))
+
+
+def _coupon(event: Event, entry: LogEntry, code: str, now: datetime, held_until: datetime | None) -> Coupon:
+    """The row as it was written: it is not read again while others wait for the lock."""
+    return Coupon(
+        event=event,
+        user_id=entry.user_id,
+        ordinal=entry.ordinal,
+        code=code,
+        status=Coupon.Status.HELD if held_until else Coupon.Status.ISSUED,
+        held_until=held_until,
+        epoch=entry.epoch,
+        sequence=entry.sequence,
+        place=entry.place,
+        units=entry.units,
+        request=entry.request,
+        claimed_at=instant(entry.claimed_ms),
+        issued_at=now,
+    )

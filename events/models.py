@@ -158,9 +158,10 @@ class Event(models.Model):
             "answer. Beyond: the script, issued a moment later."
         ),
     )
-    # Of the strategies that compare and set: it rises with each change. Of those that lock: the last holder's token.
+    # It rises with each change, for the strategy that compares and sets.
     version = models.PositiveBigIntegerField(_("version"), default=0, editable=False)
-    fence = models.PositiveBigIntegerField(_("fence"), default=0, editable=False)
+    # That a strategy of the database gave, or a lock; who comes with a lower one has lost the lock.
+    last_number = models.PositiveBigIntegerField(_("last number"), default=0, editable=False)
     waiting_room = models.BooleanField(
         _("waiting room"),
         default=False,

@@ -1,11 +1,16 @@
 """One guarded `UPDATE`: the check and the decrement are one statement, and the database sees to the rest."""
 
-from django.db.models import F
+from django.db import connection
 
-from coupons import direct
 from coupons.direct import Overtaken, Sale
 from coupons.strategies.database import DatabaseStrategy
 from events.models import Event
+
+TAKE = """
+UPDATE events_event SET issued = issued + 1, last_number = last_number + 1
+WHERE id = %(event)s AND status = 'published' AND stock_mode = %(mode)s AND epoch = %(epoch)s AND issued < quantity
+RETURNING last_number
+"""
 
 
 class ConditionalUpdate(DatabaseStrategy):
@@ -20,6 +25,10 @@ class ConditionalUpdate(DatabaseStrategy):
 
     def take(self, sale: Sale, user_id: int, request: str) -> tuple[Sale, int]:  # noqa: ARG002 - the contract's
         """The update. No row: the sale has changed, and another look says how."""
-        if not direct.as_it_stood(sale.event).update(issued=F("issued") + 1):
+        event = sale.event
+        with connection.cursor() as cursor:
+            cursor.execute(TAKE, {"event": event.pk, "mode": event.stock_mode, "epoch": event.epoch})
+            row = cursor.fetchone()
+        if row is None:
             raise Overtaken
-        return sale, direct.next_number(sale.event)
+        return sale, row[0]

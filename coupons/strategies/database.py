@@ -12,9 +12,9 @@ from events.catalogue import KnownEvent
 from events.errors import Unavailable
 from events.models import Event
 
-TRIES = 10
+TRIES = 8
 PATIENCE = 0.3  # seconds that a claim waits for a place among the few
-PAUSE = 0.002  # seconds after the first try that was overtaken, about; each further one waits longer
+PAUSE = 0.001  # seconds after the first try that was overtaken, about; after each further one twice as long
 
 
 class DatabaseStrategy(Strategy):
@@ -37,7 +37,7 @@ class DatabaseStrategy(Strategy):
                 try:
                     claim = self._issue(found, user_id, request)
                 except Overtaken:
-                    time.sleep(random.uniform(0.5, 1.5) * PAUSE * attempt)  # noqa: S311 - so that they do not meet again
+                    time.sleep(random.uniform(0, PAUSE * 2**attempt))  # noqa: S311 - so that they do not meet again
                     continue
                 metrics.ISSUED.inc(quantity)
                 return ClaimResult(claim, "accepted")
@@ -47,7 +47,7 @@ class DatabaseStrategy(Strategy):
         with direct.writing(user_id):
             sale, number = self.take(sale, user_id, request)
             claim = direct.write(sale, user_id, request, number)
-            self.finish(sale)
+            self.finish(sale, number)
             return claim
 
     @abstractmethod
@@ -57,5 +57,5 @@ class DatabaseStrategy(Strategy):
         Raises `Overtaken` where the sale is not as the look found it any more, or the `Refusal` that says why not.
         """
 
-    def finish(self, sale: Sale) -> None:
+    def finish(self, sale: Sale, number: int) -> None:
         """What is left to do when the coupon is written; raises as `take` does."""

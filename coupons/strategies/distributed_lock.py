@@ -55,7 +55,7 @@ class DistributedLock(Strategy):
         with direct.writing(user_id):
             rows, fenced = direct.as_it_stood(sale.event), {}
             if self.fenced:
-                rows, fenced = rows.filter(fence__lt=fence), {"fence": fence}
+                rows, fenced = rows.filter(last_number__lt=fence), {"last_number": fence}
             if not rows.update(issued=F("issued") + 1, **fenced):
                 raise Overtaken
             return direct.write(sale, user_id, request, fence)

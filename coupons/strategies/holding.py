@@ -78,7 +78,8 @@ class HoldingStrategy(Strategy):
 
 def _write(event: KnownEvent, user_id: int, request: str, number: int) -> ClaimView:
     """Count the unit and write its coupon. `DatabaseError` where nobody knows whether that came to pass."""
-    sale = Sale(Event(pk=event.id, epoch=event.epoch, stock_mode=event.stock_mode), [], timezone.now())
+    known = {name: getattr(event, name) for name in ("id", "title", "benefit", "epoch", "stock_mode")}
+    sale = Sale(Event(**known), [], timezone.now())
     with direct.writing(user_id):
         if not direct.as_it_stood(sale.event).update(issued=F("issued") + 1):
             raise Overtaken

@@ -20,6 +20,7 @@ class Optimistic(DatabaseStrategy):
         """Compare and set. Operators' changes raise the version, too, and so are never overlooked."""
         event = sale.event
         as_it_was = direct.as_it_stood(event).filter(version=event.version)
-        if not as_it_was.update(issued=event.issued + 1, version=event.version + 1):
+        number = event.last_number + 1
+        if not as_it_was.update(issued=event.issued + 1, version=event.version + 1, last_number=number):
             raise Overtaken
-        return sale, direct.next_number(event)
+        return sale, number

@@ -1,8 +1,10 @@
 """`SELECT … FOR UPDATE`: one claim after another, each behind the lock of the event's row."""
 
+from django.db.models import F
+
 from coupons import direct
 from coupons.direct import Overtaken, Sale
-from coupons.issuing import count_issued
+from coupons.issuing import NothingLeft
 from coupons.selectors import ClaimView
 from coupons.strategies.base import ClaimResult
 from coupons.strategies.database import DatabaseStrategy
@@ -33,6 +35,13 @@ class RowLock(DatabaseStrategy):
             raise Overtaken  # by the same request
         return found, direct.next_number(found.event)
 
-    def finish(self, sale: Sale) -> None:
+    def finish(self, sale: Sale, number: int) -> None:
         """Count it."""
-        count_issued(sale.event.pk, sale.quantity, held=sale.event.hold_seconds > 0)
+        units = sale.quantity
+        enough = Event.objects.filter(pk=sale.event.pk, issued__lte=F("quantity") - units)
+        if not enough.update(
+            issued=F("issued") + units,
+            held=F("held") + (units if sale.event.hold_seconds else 0),
+            last_number=number + units - 1,
+        ):
+            raise NothingLeft

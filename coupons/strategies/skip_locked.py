@@ -13,10 +13,11 @@ from events.models import Event
 class SkipLocked(DatabaseStrategy):
     """`DELETE … (SELECT … FOR UPDATE SKIP LOCKED LIMIT 1)`: whoever comes takes another unit than the one before.
 
-    For: claims do their work side by side; the event's row, which counts what is issued, is taken last and for the
-    commit only. Right for units that differ, such as seats. Against: a row a unit, made beforehand; in a rush the
-    first pages fill with rows that are gone, until they are vacuumed. And the order is not kept: who is given back a
-    unit that another had in hand gets a lower number than those who came in between.
+    For: claims do their work side by side. Right for units that differ, such as seats. Against: a row a unit, made
+    beforehand; in a rush the first pages fill with rows that are gone, until they are vacuumed. The order is not kept:
+    who gets a unit that another had in hand and put back has a lower number than those who came in between. And what
+    is issued must be counted somewhere: here on the event's row, which is taken last and for the commit only, and yet
+    brings most of the line back that the units were to avoid.
     """
 
     name = Event.Strategy.SKIP_LOCKED
@@ -31,7 +32,7 @@ class SkipLocked(DatabaseStrategy):
             raise SoldOut
         return sale, number
 
-    def finish(self, sale: Sale) -> None:
+    def finish(self, sale: Sale, number: int) -> None:  # noqa: ARG002 - the contract's
         """Count it: the row of the event is locked for the commit only."""
         if not direct.as_it_stood(sale.event).update(issued=F("issued") + 1):
             raise Overtaken

@@ -206,13 +206,12 @@ def test_without_the_compare_two_who_read_the_same_get_one_unit(sale: Sale) -> N
     both = threading.Barrier(2, timeout=10)
     take = Optimistic.take
 
-    def meet(strategy: Any, sale: Any, *more: Any) -> Any:
+    def meet(strategy: Any, sale: Any, user: int, request: str) -> Any:
         both.wait()
-        return take(strategy, sale, *more)
+        return take(strategy, sale, user, request)[0], user  # each a number of its own
 
     guards = patch.object(direct, "as_it_stood", lambda event: AnyVersion(Event.objects.filter(pk=event.pk)))
-    numbers = patch.object(direct, "next_number", lambda _: threading.get_ident())
-    with patch.object(Optimistic, "take", meet), guards, numbers, ThreadPoolExecutor(2) as threads:
+    with patch.object(Optimistic, "take", meet), guards, ThreadPoolExecutor(2) as threads:
         assert list(threads.map(lambda user: code_of(event, user), users)) == ["accepted", "accepted"]
     assert Coupon.objects.filter(event=event).count() == 2
 

@@ -49,6 +49,7 @@ def test_who_joins_a_set_together_may_all_be_refused_although_a_unit_is_left(sal
     def add(ways: WayStore, event_id: int, user: int) -> Taken:
         """The three commands as two connections may have them done: both SADD, then both SCARD."""
         key = f"sc:{{{event_id}}}:holders"
+        both.wait()  # until both have looked
         new = ways.client.sadd(key, user)
         both.wait()
         members: Any = ways.client.scard(key)

@@ -81,21 +81,33 @@ def crash() -> None:
     raise Crash
 
 
+def begun(sale: Sale, store: StockStore) -> tuple[Event, list[int]]:
+    """A sale of ten, of which seven are claimed; the event, and the three who have not claimed yet."""
+    event, users = sale(quantity=10), make_users(10)
+    reserve(store, event, *users[:7])
+    return event, users[7:]
+
+
+def sell_out(store: StockStore, event: Event, others: list[int]) -> int:
+    """The others claim, and it ends exactly right; how many coupons were written for that."""
+    reserve(store, event, *others)
+    written = issue_claims(event.id, store)
+    assert_sold_out_exactly(store, event)
+    return written
+
+
 # Sessions that are ended ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("point", IN_A_DRAIN)
 def test_a_drain(sale: Sale, store: StockStore, point: str) -> None:
-    event, users = sale(quantity=10), make_users(10)
-    reserve(store, event, *users[:7])
+    event, others = begun(sale, store)
     with terminated_at(point):
         issue_claims(event.id, store, batch=3)
     written = Coupon.objects.count()
     assert written == (3 if point in ("after commit", "before settle", "after settle") else 0)
     assert store.snapshot(event.id).backlog == (4 if point in ("after commit", "before settle", "after settle") else 7)
-    reserve(store, event, *users[7:])
-    assert issue_claims(event.id, store) == 10 - written
-    assert_sold_out_exactly(store, event)
+    assert sell_out(store, event, others) == 10 - written
     assert Notification.objects.count() == 10
 
 
@@ -131,33 +143,27 @@ def test_a_drain_that_has_a_unit_to_give_back(sale: Sale, store: StockStore) -> 
     ],
 )
 def test_a_reconciliation_that_settles_what_a_crash_left(sale: Sale, store: StockStore, point: str) -> None:
-    event, users = sale(quantity=10), make_users(10)
-    reserve(store, event, *users[:7])
+    event, others = begun(sale, store)
     with at("before settle", crash), pytest.raises(Crash):
         issue_claims(event.id, store, batch=3)
     with terminated_at(point):
         reconcile(event.id, store)
     assert reconcile(event.id, store) == []
     assert_sum(store, event)
-    reserve(store, event, *users[7:])
-    assert issue_claims(event.id, store) == 7
-    assert_sold_out_exactly(store, event)
+    assert sell_out(store, event, others) == 7
 
 
 @pytest.mark.parametrize("point", IN_A_LOAD)
 def test_a_load(sale: Sale, store: StockStore, point: str) -> None:
-    event, users = sale(quantity=10), make_users(10)
-    reserve(store, event, *users[:3])
+    event, others = begun(sale, store)
     issue_claims(event.id, store)
-    reserve(store, event, *users[3:7])
+    reserve(store, event, *others[:2])
     store.unload(event.id)
     with terminated_at(point):
         reconcile(event.id, store)
     reconcile(event.id, store)
     assert_sum(store, event)
-    reserve(store, event, *users[7:])
-    issue_claims(event.id, store)
-    assert_sold_out_exactly(store, event)
+    sell_out(store, event, others[2:])
     assert reconcile(event.id, store) == []
 
 
@@ -174,17 +180,14 @@ def test_a_load(sale: Sale, store: StockStore, point: str) -> None:
     ],
 )
 def test_a_sale_that_comes_back_to_redis(sale: Sale, store: StockStore, point: str) -> None:
-    event, users = sale(quantity=10), make_users(10)
-    reserve(store, event, *users[:7])
+    event, others = begun(sale, store)
     modes.fall_back(event.id, epoch=1)
     with terminated_at(point):
         modes.sell_from_redis(event.id, store)
     event.refresh_from_db()
     assert event.stock_mode == Event.StockMode.DATABASE
     assert modes.sell_from_redis(event.id, store).stock_mode == Event.StockMode.REDIS
-    reserve(store, event, *users[7:])
-    issue_claims(event.id, store)
-    assert_sold_out_exactly(store, event)
+    sell_out(store, event, others)
 
 
 @pytest.mark.parametrize(
@@ -257,17 +260,14 @@ def test_a_commit_of_a_drain_that_was_not_heard_of_is_met_by_running_again(
 def test_a_commit_of_a_load_that_was_not_heard_of_is_met_by_running_again(
     sale: Sale, store: StockStore, proxy: Proxy
 ) -> None:
-    event, users = sale(quantity=10), make_users(10)
-    reserve(store, event, *users[:7])
+    event, others = begun(sale, store)
     store.unload(event.id)
     with commit_unheard(proxy), pytest.raises(OperationalError, match="PostgreSQL"):
         reconcile(event.id, store)
     event.refresh_from_db()
     assert event.epoch == store.snapshot(event.id).epoch == 2
     assert reconcile(event.id, store) == []
-    reserve(store, event, *users[7:])
-    issue_claims(event.id, store)
-    assert_sold_out_exactly(store, event)
+    sell_out(store, event, others)
 
 
 def test_a_commit_of_a_claim_in_the_database_that_was_not_heard_of_gets_its_answer_when_asked_again(

@@ -1,7 +1,7 @@
 """The admin of what claims became: coupons and drift to look at, failed claims to retry or abandon."""
 # ruff: noqa: ARG002 - the signatures are Django's
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.contrib import admin, messages
@@ -13,7 +13,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from redis.exceptions import RedisError
 
-from coupons import services
+from coupons import holds, services
 from coupons.codes import GROUP_LENGTH
 from coupons.issuing import NothingLeft
 from coupons.models import Coupon, FailedClaim, Reconciliation
@@ -49,6 +49,25 @@ ABANDONED = Done(
 )
 
 
+CONFIRMED = Done(
+    "The hold was confirmed.",
+    lambda number: ngettext("%(number)s claim confirmed.", "%(number)s claims confirmed.", number) % {"number": number},
+)
+CANCELLED = Done(
+    "The hold was cancelled.",
+    lambda number: ngettext("%(number)s claim cancelled.", "%(number)s claims cancelled.", number) % {"number": number},
+)
+
+
+def tell(page: "admin.ModelAdmin[Any]", request: HttpRequest, failures: Sequence[str]) -> None:
+    """Tell the operator what could not be done."""
+    for failure in failures[:TOLD_AT_ONCE]:
+        page.message_user(request, failure, messages.ERROR)
+    if len(failures) > TOLD_AT_ONCE:
+        more = gettext("%(number)s more failed like these.") % {"number": len(failures) - TOLD_AT_ONCE}
+        page.message_user(request, more, messages.ERROR)
+
+
 class ReadOnlyAdmin(AnyModelAdmin):
     """Rows that services write and people only read."""
 
@@ -70,13 +89,57 @@ class ReadOnlyAdmin(AnyModelAdmin):
 
 @admin.register(Coupon)
 class CouponAdmin(ReadOnlyAdmin):
-    """Coupons. They are found by their code or their user's number."""
+    """Coupons. They are found by their code or their user's number. Held ones can be confirmed, or cancelled."""
 
-    list_display = ("code", "event", "user", "ordinal", "claim", "claimed_at", "issued_at")
+    list_display = ("name", "event", "user", "ordinal", "claim", "status", "held_until", "claimed_at", "issued_at")
     list_select_related = ("event", "user")
-    list_filter = ("event",)
+    list_filter = ("status", "event")
     search_fields = ("code", "user_id")
     search_help_text = _("A whole code or a user id")
+    actions = ("confirm", "cancel")
+
+    @admin.display(description=_("Code"), ordering="code")
+    def name(self, coupon: Coupon) -> str:
+        """The code, once it may be told."""
+        return coupon.code if coupon.status == Coupon.Status.ISSUED else "—"
+
+    def get_exclude(self, request: HttpRequest, obj: Coupon | None = None) -> tuple[str, ...]:
+        """The code of what is held only."""
+        return () if obj is None or obj.status == Coupon.Status.ISSUED else ("code",)
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        """Whoever may confirm by the API may do so here."""
+        return request.user.has_perm("coupons.confirm_claim")
+
+    @admin.action(description=_("Confirm what is held"), permissions=["operate"])
+    def confirm(self, request: HttpRequest, queryset: "QuerySet[Coupon]") -> None:
+        """Issue the claims of the selected coupons."""
+        self._each(request, queryset, holds.confirm, CONFIRMED)
+
+    @admin.action(description=_("Cancel what is held"), permissions=["operate"])
+    def cancel(self, request: HttpRequest, queryset: "QuerySet[Coupon]") -> None:
+        """Put the units of the selected claims on sale again."""
+        self._each(request, queryset, holds.cancel, CANCELLED)
+
+    def _each(
+        self, request: HttpRequest, queryset: "QuerySet[Coupon]", service: Callable[..., object], done: Done
+    ) -> None:
+        """Claim by claim, however many of its units are selected."""
+        claims = {coupon.claim_id: coupon for coupon in queryset.order_by("-id")}
+        failures = []
+        for claim_id, coupon in claims.items():
+            try:
+                service(event_id=coupon.event_id, claim_id=str(claim_id))
+            except Refusal as refusal:
+                failures.append(f"{claim_id}: {gettext(refusal.detail)}")
+            except (DatabaseError, RedisError) as error:
+                why = gettext("still refused (%(error)s).") % {"error": type(error.__cause__ or error).__name__}
+                failures.append(f"{claim_id}: {why}")
+            else:
+                self.log_change(request, coupon, done.noted)
+        if len(claims) > len(failures):
+            self.message_user(request, done.told(len(claims) - len(failures)))
+        tell(self, request, failures)
 
     @admin.display(description=_("Claim"))
     def claim(self, coupon: Coupon) -> str:
@@ -152,11 +215,7 @@ class FailedClaimAdmin(ReadOnlyAdmin):
                 self.log_change(request, failed, done.noted)
         if succeeded:
             self.message_user(request, done.told(succeeded))
-        for failure in failures[:TOLD_AT_ONCE]:
-            self.message_user(request, failure, messages.ERROR)
-        if len(failures) > TOLD_AT_ONCE:
-            more = gettext("%(number)s more failed like these.") % {"number": len(failures) - TOLD_AT_ONCE}
-            self.message_user(request, more, messages.ERROR)
+        tell(self, request, failures)
 
 
 @admin.register(Reconciliation)

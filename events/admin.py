@@ -45,7 +45,7 @@ Mode = Event.StockMode
 # What Redis knows too: a change of these goes through the service. The rest is text.
 TERMS = ("quantity", "opens_at", "closes_at", "per_user_limit", "rate_per_second", "burst")
 ROOM = ("waiting_room", "entry_order")  # fixed once people can join
-WAY = "strategy"  # likewise
+WAY = ("strategy", "hold_seconds")  # likewise
 ADMISSION = ("admission_rate", "max_active", "pass_ttl", "grace")
 TEXT = ("title", "slug", "description", "benefit", "valid_until", "redis_lost_after", *ROOM, *ADMISSION)
 
@@ -57,14 +57,14 @@ class EventForm(EventModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in self.fields.keys() & {WAY, "entry_order", *ADMISSION}:
+        for name in self.fields.keys() & {*WAY, "entry_order", *ADMISSION}:
             self.fields[name].required = False  # left empty it stays as it is: most sales need no more
 
     def clean(self) -> dict[str, Any] | None:
         """Say what the service said."""
         if self.refusal:
             self.add_error(None, self.refusal)
-        for name in self.cleaned_data.keys() & {WAY, "entry_order", *ADMISSION}:
+        for name in self.cleaned_data.keys() & {*WAY, "entry_order", *ADMISSION}:
             if self.cleaned_data[name] in EMPTY_VALUES:
                 self.cleaned_data[name] = getattr(self.instance, name)
         return super().clean()
@@ -83,7 +83,7 @@ class EventAdmin(EventModelAdmin):
     change_form_outer_before_template = "admin/events/event/panel.html"
     fieldsets = (
         (None, {"fields": ("title", "slug", "benefit", "valid_until", "description")}),
-        (_("Terms"), {"fields": ("quantity", "opens_at", "closes_at", WAY)}),
+        (_("Terms"), {"fields": ("quantity", "opens_at", "closes_at", *WAY)}),
         (_("Limits"), {"fields": ("per_user_limit", "rate_per_second", "burst", "redis_lost_after")}),
         (_("Waiting room"), {"fields": (*ROOM, *ADMISSION)}),
     )
@@ -104,7 +104,7 @@ class EventAdmin(EventModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Event | None = None) -> tuple[str, ...]:
         """The address stays once it is public, and so do the strategy and the order in which people queue."""
-        return () if obj is None or obj.status == Status.DRAFT else ("slug", WAY, *ROOM)
+        return () if obj is None or obj.status == Status.DRAFT else ("slug", *WAY, *ROOM)
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Event | None = None) -> dict[str, Sequence[str]]:
         """A new sale's address follows its title; an existing one's does not."""
@@ -179,8 +179,8 @@ class EventAdmin(EventModelAdmin):
             return
         if set(form.changed_data) & set(TERMS):
             services.change(event_id=obj.pk, **{term: getattr(obj, term) for term in TERMS})
-        if WAY in form.changed_data:
-            services.choose_strategy(event_id=obj.pk, strategy=obj.strategy)
+        if set(form.changed_data) & set(WAY):
+            services.choose_strategy(event_id=obj.pk, strategy=obj.strategy, hold_seconds=obj.hold_seconds)
         # Never the whole row: `issued` and `epoch` have moved on since it was read.
         obj.save(update_fields=[*TEXT, "updated_at"])
 

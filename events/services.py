@@ -56,11 +56,16 @@ def close(*, event_id: int) -> Event:
         return _apply(event, Status.CLOSED)
 
 
-def choose_strategy(*, event_id: int, strategy: str) -> Event:
-    """Have a draft hand out its units in another way. Once it is published the way is fixed."""
+def choose_strategy(*, event_id: int, strategy: str, hold_seconds: int | None = None) -> Event:
+    """Have a draft hand out its units in another way, or hold them for another time (unless None, as long as before).
+
+    Once it is published the way is fixed.
+    """
     with _changing(event_id) as event:
         _require(event, Status.DRAFT, otherwise=gettext_noop("The sale is %(status)s: its strategy is fixed."))
         event.strategy = strategy
+        if hold_seconds is not None:
+            event.hold_seconds = hold_seconds
         return event
 
 

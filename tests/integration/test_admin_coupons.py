@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from coupons import issuing
+from coupons import issuing, services
 from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.stock.store import StockStore
 from events.models import Event
@@ -186,3 +186,42 @@ def test_drift_and_notifications_are_there_to_look_at(operator: Client) -> None:
     note = Notification.objects.create(user=make_user(), kind="coupon_issued", key="one", created_at=event.opens_at)
     assert operator.get(f"/admin/notifications/notification/{note.pk}/change/").status_code == 200
     assert operator.post(f"/admin/notifications/notification/{note.pk}/change/", {"key": "two"}).status_code == 403
+
+
+# Holds ----------------------------------------------------------------------------------------------------------------
+
+COUPONS = "/admin/coupons/coupon/"
+
+
+def held(event: Event, store: StockStore, quantity: int = 1) -> Coupon:
+    services.claim(event_id=event.id, user_id=make_user().pk, quantity=quantity)
+    issuing.issue_claims(event.id, store)
+    return Coupon.objects.latest("id")
+
+
+def test_an_operator_sees_what_is_held_and_confirms_or_cancels_it(sale: Sale, store: StockStore) -> None:
+    event, client = sale(hold_seconds=60, per_user_limit=2), signed_in("view_coupon", "confirm_claim")
+    first, second = held(event, store, quantity=2), held(event, store)
+    page = client.get(COUPONS).content.decode()
+    assert first.code not in page
+    assert first.code not in client.get(f"{COUPONS}{first.pk}/change/").content.decode()
+
+    def act(action: str, *coupons: Coupon) -> list[str]:
+        data = {"action": action, "_selected_action": [one.pk for one in coupons]}
+        return messages_of(client.post(COUPONS, data, follow=True))
+
+    both = list(Coupon.objects.filter(user=first.user))
+    assert act("confirm", *both) == ["1 claim confirmed."]
+    assert first.code in client.get(COUPONS).content.decode()
+    told = act("cancel", *both, second)
+    assert told[0] == "1 claim cancelled."
+    assert "confirmed already" in told[1]
+    assert_sum(store, event)
+    assert (event.issued, event.held) == (2, 0)
+
+
+def test_who_may_only_look_confirms_nothing(sale: Sale, store: StockStore) -> None:
+    coupon, client = held(sale(hold_seconds=60), store), signed_in("view_coupon")
+    client.post(COUPONS, {"action": "confirm", "_selected_action": [coupon.pk]}, follow=True)
+    coupon.refresh_from_db()
+    assert coupon.status == "held"

@@ -389,3 +389,23 @@ def test_operations_are_in_the_history(operator: Client, sale: Sale) -> None:
     operate(operator, event, "pause")
     history = operator.get(reverse("admin:events_event_history", args=[event.pk])).content.decode()
     assert "The sale is paused." in history
+
+
+def test_the_time_of_a_hold_is_chosen_in_a_draft_and_fixed_afterwards(operator: Client) -> None:
+    event = make_event()
+    operator.post(page_of(event), fields_of(event, hold_seconds=90))
+    event.refresh_from_db()
+    assert event.hold_seconds == 90
+    operate(operator, event, "publish")
+    assert "Held, of these" in operator.get(page_of(event)).content.decode()
+    operator.post(page_of(event), fields_of(event, hold_seconds=10))
+    event.refresh_from_db()
+    assert event.hold_seconds == 90
+
+
+def test_holds_are_refused_with_a_strategy_that_has_none(operator: Client) -> None:
+    event = make_event()
+    told = operator.post(page_of(event), fields_of(event, hold_seconds=90, strategy="row_lock")).content.decode()
+    assert "Holds need the script in Redis" in told
+    event.refresh_from_db()
+    assert (event.hold_seconds, event.strategy) == (0, "lua_async")

@@ -9,11 +9,12 @@ from redis.exceptions import RedisError
 from coupons import loading, modes, selectors, units
 from coupons.errors import AlreadyClaimed
 from coupons.locks import take_drain_lock
-from coupons.models import ClaimId
+from coupons.models import ClaimId, Coupon
 from coupons.selectors import ClaimView
 from coupons.stock.codes import AdjustCode
 from coupons.stock.records import instant
 from coupons.stock.store import bulk_store, hot_store
+from events.catalogue import catalogue
 from events.errors import InvalidChange, Unavailable
 from events.models import Event
 from events.stock import LastClaim, Level
@@ -59,13 +60,16 @@ class RedisStockKeeper:
 
     def already_claimed(self, event_id: int, claim: LastClaim) -> AlreadyClaimed:
         """The refusal that names the claim."""
-        status: selectors.Status = "issued" if claim.sequence <= claim.drained else "pending"
+        known = catalogue.get(event_id)
+        # Of a sale with holds the watermark does not tell whether it is confirmed.
+        is_issued = claim.sequence <= claim.drained and known is not None and not known.hold_seconds
+        status: selectors.Status = "issued" if is_issued else "pending"
         name = ClaimId(event_id, claim.epoch, claim.sequence)
         return AlreadyClaimed(ClaimView(name, status, instant(claim.claimed_ms), claim.quantity))
 
     def claimed_already(self, event: Event, user_id: int) -> AlreadyClaimed | None:
-        """The refusal that names the last coupon, where the user has as many as they may."""
-        held = list(selectors.coupons_of(user_id).filter(event=event))
+        """The refusal that names the last claim, where the user has as many as they may."""
+        held = Coupon.objects.filter(event=event, user_id=user_id).select_related("event")
         return AlreadyClaimed(selectors.claims_in(held)[-1]) if len(held) >= event.per_user_limit else None
 
     def levels(self, event_ids: Sequence[int]) -> dict[int, Level]:

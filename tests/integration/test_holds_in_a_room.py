@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from coupons import holds, modes, services
+from coupons.errors import AlreadyClaimed
 from coupons.issuing import issue_claims
 from coupons.stock.store import StockStore
 from events import state
@@ -65,6 +66,20 @@ def test_a_unit_that_comes_back_goes_to_the_next_in_line_and_the_last_confirmati
     assert told(event) == ("sold_out", 0)
     with pytest.raises(SoldOut):
         service.visit(event.id, three, 1, "ask")
+
+
+def test_who_has_a_hold_is_told_of_it_and_not_that_it_is_issued(sale: Sale, store: StockStore) -> None:
+    event, (one,) = sale(hold_seconds=60, quantity=2, waiting_room=True), make_users(1)
+    service.visit(event.id, one, 1, "join")
+    name = claim(event, one, store)
+    with pytest.raises(AlreadyClaimed) as from_redis:
+        service.visit(event.id, one, 1, "ask")
+    assert modes.fall_back(event.id, epoch=1)
+    catalogue.refresh()
+    with pytest.raises(AlreadyClaimed) as from_database:
+        service.visit(event.id, one, 1, "ask")
+    assert [str(each.value.claim.id) for each in (from_redis, from_database)] == [name, name]
+    assert [each.value.claim.status for each in (from_redis, from_database)] == ["pending", "held"]
 
 
 def test_in_the_database_too_people_wait_for_what_may_come_back(sale: Sale, store: StockStore) -> None:

@@ -45,6 +45,16 @@ class Sale(NamedTuple):
     now: datetime
     quantity: int = 1  # that is asked for
 
+    @property
+    def free_ordinal(self) -> int:
+        """Which of the user's coupons the next is."""
+        return next(self.free_ordinals())
+
+    def free_ordinals(self) -> Iterator[int]:
+        """The numbers that no coupon of the user has."""
+        taken = {coupon.ordinal for coupon in self.held}
+        return (one for one in count(1) if one not in taken)
+
 
 def first_answer(*, event_id: int, user_id: int, request: str) -> ClaimView | None:
     """The claim that this request made before, None where it made none."""
@@ -137,12 +147,10 @@ def next_number(event: Event) -> int:
 def write(sale: Sale, user_id: int, request: str, number: int) -> ClaimView:
     """Write the coupons of units that are taken; `Overtaken` where another request of the user was quicker."""
     event = sale.event
-    taken = {coupon.ordinal for coupon in sale.held}
-    free = (one for one in count(1) if one not in taken)
     at = milliseconds(sale.now)
     entries = [
         LogEntry(event.epoch, number + nth, user_id, ordinal, at, request, nth + 1, sale.quantity)
-        for nth, ordinal in enumerate(islice(free, sale.quantity))
+        for nth, ordinal in enumerate(islice(sale.free_ordinals(), sale.quantity))
     ]
     held_until = issuing.held_until(event, sale.now)
     codes = rows.issue(event.id, entries, sale.now, held_until=held_until)

@@ -35,7 +35,7 @@ class DatabaseStrategy(Strategy):
                 if isinstance(found, ClaimView):
                     return ClaimResult(found, "repeated")
                 try:
-                    claim = self._issue(found, user_id, request)
+                    claim = self.issue(found, user_id, request)
                 except Overtaken:
                     time.sleep(random.uniform(0, PAUSE * 2**attempt))  # noqa: S311 - so that they do not meet again
                     continue
@@ -43,19 +43,9 @@ class DatabaseStrategy(Strategy):
                 return ClaimResult(claim, "accepted")
         raise Unavailable
 
-    def _issue(self, sale: Sale, user_id: int, request: str) -> ClaimView:
-        with direct.writing(user_id):
-            sale, number = self.take(sale, user_id, request)
-            claim = direct.write(sale, user_id, request, number)
-            self.finish(sale, number)
-            return claim
-
     @abstractmethod
-    def take(self, sale: Sale, user_id: int, request: str) -> tuple[Sale, int]:
-        """Take a unit, in the transaction of the claim: the sale as it is now, and the claim's number.
+    def issue(self, sale: Sale, user_id: int, request: str) -> ClaimView:
+        """Take a unit and write its coupon.
 
         Raises `Overtaken` where the sale is not as the look found it any more, or the `Refusal` that says why not.
         """
-
-    def finish(self, sale: Sale, number: int) -> None:
-        """What is left to do when the coupon is written; raises as `take` does."""

@@ -1,10 +1,8 @@
 """A lock in Redis around a read and a write in the database."""
 
-from django.db.models import F
-
-from coupons import direct, metrics
+from coupons import at_once, direct, metrics
 from coupons.direct import Overtaken, Sale
-from coupons.selectors import ClaimView
+from coupons.selectors import ClaimView, as_written
 from coupons.stock.ways import hot_ways
 from coupons.strategies.base import ClaimResult, Strategy
 from coupons.strategies.database import PATIENCE
@@ -45,20 +43,19 @@ class DistributedLock(Strategy):
                 if not held.keep():
                     raise Unavailable
                 try:
-                    claim = self._issue(found, user_id, request, held.fence)
+                    coupon = at_once.issue(
+                        found.event,
+                        user_id,
+                        request,
+                        found.now,
+                        ordinal=found.free_ordinal,
+                        number=held.fence,
+                        fence=held.fence if self.fenced else None,
+                    )
                 except Overtaken:  # by who has the lock now, or by an operator
                     raise Unavailable from None
         metrics.ISSUED.inc()
-        return ClaimResult(claim, "accepted")
-
-    def _issue(self, sale: Sale, user_id: int, request: str, fence: int) -> ClaimView:
-        with direct.writing(user_id):
-            rows, fenced = direct.as_it_stood(sale.event), {}
-            if self.fenced:
-                rows, fenced = rows.filter(last_number__lt=fence), {"last_number": fence}
-            if not rows.update(issued=F("issued") + 1, **fenced):
-                raise Overtaken
-            return direct.write(sale, user_id, request, fence)
+        return ClaimResult(as_written(coupon), "accepted")
 
 
 def _look(event: KnownEvent, user_id: int, request: str) -> ClaimView | Sale:

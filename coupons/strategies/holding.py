@@ -3,14 +3,13 @@
 from abc import abstractmethod
 from contextlib import suppress
 
-from django.db.models import F
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from coupons import direct, metrics
-from coupons.direct import Overtaken, Sale
+from coupons import at_once, direct, metrics
+from coupons.direct import Overtaken
 from coupons.errors import UnknownUser
-from coupons.selectors import ClaimView
+from coupons.selectors import ClaimView, as_written
 from coupons.stock.records import instant
 from coupons.stock.ways import HotWayStore, Seen, Taken, hot_ways
 from coupons.strategies.base import ClaimResult, Strategy
@@ -79,11 +78,7 @@ class HoldingStrategy(Strategy):
 def _write(event: KnownEvent, user_id: int, request: str, number: int) -> ClaimView:
     """Count the unit and write its coupon. `DatabaseError` where nobody knows whether that came to pass."""
     known = {name: getattr(event, name) for name in ("id", "title", "benefit", "epoch", "stock_mode")}
-    sale = Sale(Event(**known), [], timezone.now())
-    with direct.writing(user_id):
-        if not direct.as_it_stood(sale.event).update(issued=F("issued") + 1):
-            raise Overtaken
-        return direct.write(sale, user_id, request, number)
+    return as_written(at_once.issue(Event(**known), user_id, request, timezone.now(), number=number))
 
 
 def _known(event_id: int, user_id: int, request: str) -> ClaimView | None:

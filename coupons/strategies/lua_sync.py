@@ -3,16 +3,16 @@
 from contextlib import suppress
 
 from django.db import Error as DatabaseError
-from django.db import connection, transaction
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from coupons import direct, issuing, metrics, rows, selectors
+from coupons import at_once, direct, metrics, selectors
 from coupons.direct import Overtaken
-from coupons.errors import AlreadyClaimed
+from coupons.errors import AlreadyClaimed, UnknownUser
+from coupons.models import Coupon
 from coupons.selectors import ClaimView
 from coupons.stock.codes import ReserveCode
-from coupons.stock.records import IssuedCoupon, LogEntry, Reservation
+from coupons.stock.records import IssuedCoupon, LogEntry, Reservation, instant
 from coupons.stock.store import hot_store
 from coupons.strategies import lua_async
 from coupons.strategies.base import ClaimResult, Strategy
@@ -59,26 +59,28 @@ class LuaSync(Strategy):
                 entry = store.entry(event.id, name)
                 if entry is None:
                     return None  # a worker was quicker
-                coupon = _write(event.id, entry)
-        except (Unavailable, Overtaken, issuing.NothingLeft, RedisError):
+                coupon = _write(event, entry)
+        except (Unavailable, Overtaken, UnknownUser, RedisError):
             return None
         metrics.ISSUED.inc()
         with suppress(RedisError):  # the worker finds it issued, and does the same
-            store.settle(event.id, epoch=entry.epoch, drained=0, entries=[name], issued=[(entry, coupon)])
-        return selectors.as_written(selectors.noted(event, entry.user_id, entry.held, coupon))
+            noted = (entry, IssuedCoupon(coupon.code, coupon.issued_at))
+            store.settle(event.id, epoch=entry.epoch, drained=0, entries=[name], issued=[noted])
+        return selectors.as_written(coupon)
 
 
-def _write(event_id: int, entry: LogEntry) -> IssuedCoupon:
-    now = timezone.now()
-    with transaction.atomic():
-        direct.wait_briefly()
-        issuing.count_issued(event_id, 1)  # first, as drainers do: whoever locked the coupon first would meet them
-        with connection.cursor() as cursor:
-            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        written = rows.issue(event_id, [entry], now)
-        if not written:
-            raise Overtaken
-    return IssuedCoupon(written[entry], now)
+def _write(event: KnownEvent, entry: LogEntry) -> Coupon:
+    known = Event(id=event.id, title=event.title, benefit=event.benefit, epoch=entry.epoch)
+    return at_once.issue(
+        known,
+        entry.user_id,
+        entry.request,
+        timezone.now(),
+        ordinal=entry.ordinal,
+        number=entry.sequence,
+        claimed_at=instant(entry.claimed_ms),
+        accepted=True,
+    )
 
 
 def _known(event_id: int, user_id: int, reservation: Reservation) -> ClaimView | None:

@@ -1,7 +1,8 @@
 """A version column: change the row only if nobody has since it was read, and otherwise begin anew."""
 
-from coupons import direct
-from coupons.direct import Overtaken, Sale
+from coupons import at_once
+from coupons.direct import Sale
+from coupons.selectors import ClaimView, as_written
 from coupons.strategies.database import DatabaseStrategy
 from events.models import Event
 
@@ -16,11 +17,8 @@ class Optimistic(DatabaseStrategy):
 
     name = Event.Strategy.OPTIMISTIC
 
-    def take(self, sale: Sale, user_id: int, request: str) -> tuple[Sale, int]:  # noqa: ARG002 - the contract's
+    def issue(self, sale: Sale, user_id: int, request: str) -> ClaimView:
         """Compare and set. Operators' changes raise the version, too, and so are never overlooked."""
         event = sale.event
-        as_it_was = direct.as_it_stood(event).filter(version=event.version)
-        number = event.last_number + 1
-        if not as_it_was.update(issued=event.issued + 1, version=event.version + 1, last_number=number):
-            raise Overtaken
-        return sale, number
+        coupon = at_once.issue(event, user_id, request, sale.now, ordinal=sale.free_ordinal, version=event.version)
+        return as_written(coupon)

@@ -27,21 +27,25 @@ class RowLock(DatabaseStrategy):
         """As in the contract."""
         return self._claim(event, user_id, request, quantity)
 
-    def take(self, sale: Sale, user_id: int, request: str) -> tuple[Sale, int]:
-        """Take the row, and look again: what the first look found may be old by now."""
-        events = Event.objects.select_for_update(no_key=True)
-        found = direct.look(events, sale.event.pk, user_id, request, sale.quantity)
-        if isinstance(found, ClaimView):
-            raise Overtaken  # by the same request
-        return found, direct.next_number(found.event)
+    def issue(self, sale: Sale, user_id: int, request: str) -> ClaimView:
+        """Take the row, look again, for what the first look found may be old by now; write, and count."""
+        with direct.writing(user_id):
+            events = Event.objects.select_for_update(no_key=True)
+            found = direct.look(events, sale.event.pk, user_id, request, sale.quantity)
+            if isinstance(found, ClaimView):
+                raise Overtaken  # by the same request
+            number = direct.next_number(found.event)
+            claim = direct.write(found, user_id, request, number)
+            _count(found, number)
+            return claim
 
-    def finish(self, sale: Sale, number: int) -> None:
-        """Count it."""
-        units = sale.quantity
-        enough = Event.objects.filter(pk=sale.event.pk, issued__lte=F("quantity") - units)
-        if not enough.update(
-            issued=F("issued") + units,
-            held=F("held") + (units if sale.event.hold_seconds else 0),
-            last_number=number + units - 1,
-        ):
-            raise NothingLeft
+
+def _count(sale: Sale, number: int) -> None:
+    units = sale.quantity
+    enough = Event.objects.filter(pk=sale.event.pk, issued__lte=F("quantity") - units)
+    if not enough.update(
+        issued=F("issued") + units,
+        held=F("held") + (units if sale.event.hold_seconds else 0),
+        last_number=number + units - 1,
+    ):
+        raise NothingLeft

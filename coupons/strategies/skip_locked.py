@@ -5,6 +5,7 @@ from django.db.models import F
 from coupons import direct, units
 from coupons.direct import Overtaken, Sale
 from coupons.models import Unit
+from coupons.selectors import ClaimView
 from coupons.strategies.database import DatabaseStrategy
 from events.errors import SoldOut
 from events.models import Event
@@ -23,16 +24,19 @@ class SkipLocked(DatabaseStrategy):
     name = Event.Strategy.SKIP_LOCKED
     ordered = False
 
-    def take(self, sale: Sale, user_id: int, request: str) -> tuple[Sale, int]:  # noqa: ARG002 - the contract's
-        """The unit's row now; the count of the event after the coupon."""
+    def issue(self, sale: Sale, user_id: int, request: str) -> ClaimView:
+        """The unit's row, the coupon, and at last the count of the event."""
+        with direct.writing(user_id):
+            claim = direct.write(sale, user_id, request, self.take(sale))
+            if not direct.as_it_stood(sale.event).update(issued=F("issued") + 1):
+                raise Overtaken
+            return claim
+
+    def take(self, sale: Sale) -> int:
+        """Take a unit's row: its number."""
         number = units.take(sale.event.pk)
         if number is None:
             if Unit.objects.filter(event=sale.event).exists():
                 raise Overtaken  # all that are left are in somebody's hand, and may be put back
             raise SoldOut
-        return sale, number
-
-    def finish(self, sale: Sale, number: int) -> None:  # noqa: ARG002 - the contract's
-        """Count it: the row of the event is locked for the commit only."""
-        if not direct.as_it_stood(sale.event).update(issued=F("issued") + 1):
-            raise Overtaken
+        return number

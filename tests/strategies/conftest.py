@@ -30,7 +30,7 @@ class Forks:
 
     def kill(self, event: Event, step: str, user: int = 0, *, work: str = "claim") -> None:
         """Have a process claim for the user, or drain, and die at the step."""
-        ended = self._order({"event": event.pk, "strategy": event.strategy, "step": step, "user": user, "work": work})
+        ended = self._order({"event": event.pk, "step": step, "user": user, "work": work})
         assert ended == signal.SIGKILL, "it did not come to the step"
         with transaction.atomic():
             take_drain_lock(event.pk)  # what the dead held is let go when its connection is found broken

@@ -62,10 +62,10 @@ def rush(event_id: int, users: list[int], pipe: int) -> None:
     os.write(pipe, json.dumps(told).encode() + b"\n")
 
 
-def die(event_id: int, *, strategy: str, step: str, user: int, work: str) -> None:
+def die(event_id: int, *, step: str, user: int, work: str) -> None:
     """Claim, or drain, and be killed at the step."""
     lock.TTL = 200  # those behind need not wait long for a lock that nobody gives back
-    with at(step, strategy, partial(os.kill, os.getpid(), signal.SIGKILL)):
+    with at(step, partial(os.kill, os.getpid(), signal.SIGKILL)):
         if work == "drain":
             issuing.issue_claims(event_id, bulk_store())
         else:

@@ -10,31 +10,32 @@ from unittest.mock import patch
 
 from django.db import connection
 
-from coupons import rows
+from coupons import at_once, rows, units
 from coupons.stock.store import HotStore, StockStore
 from coupons.stock.ways import WayStore
-from coupons.strategies import STRATEGIES
 
 WRITING = ("after the coupon", "before the commit", "after the commit")
+STATEMENT = ("before the statement", "after the statement")
 STEPS: dict[str, tuple[str, ...]] = {
-    "optimistic": ("after the unit", *WRITING),
-    "row_lock": ("after the unit", *WRITING),
-    "conditional_update": ("after the unit", *WRITING),
+    "optimistic": STATEMENT,
+    "row_lock": WRITING,
+    "conditional_update": STATEMENT,
     "skip_locked": ("after the unit", *WRITING),
-    "redis_set": ("after the set", *WRITING),
-    "redis_counter": ("after the counter", *WRITING),
-    "distributed_lock": ("after the lock", *WRITING, "before the release"),
+    "redis_set": ("after the set", "after the statement"),
+    "redis_counter": ("after the counter", "after the statement"),
+    "distributed_lock": ("after the lock", "after the statement", "before the release"),
     "list_queue": ("after the push",),
-    "lua_sync": ("after the script", *WRITING, "after the settling"),
+    "lua_sync": ("after the script", "after the statement", "after the settling"),
     "lua_async": ("after the script",),
 }
 OF_A_DRAIN = ("after the take", *WRITING, "after the settling")
 
 
-def owner_of(step: str, strategy: str) -> tuple[Any, str]:
+def owner_of(step: str) -> tuple[Any, str]:
     """Whose function it is, and which."""
     return {
-        "the unit": (type(STRATEGIES[strategy]), "take"),
+        "the unit": (units, "take"),
+        "the statement": (at_once, "issue"),
         "the coupon": (rows, "issue"),
         "the commit": (connection, "commit"),
         "the set": (WayStore, "add"),
@@ -49,10 +50,10 @@ def owner_of(step: str, strategy: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def at(name: str, strategy: str, act: Callable[[], None]) -> Iterator[None]:
+def at(name: str, act: Callable[[], None]) -> Iterator[None]:
     """Have it done when the step is come to for the first time."""
     when, _, step = name.partition(" ")
-    owner, attribute = owner_of(step, strategy)
+    owner, attribute = owner_of(step)
     function = getattr(owner, attribute)
     to_do = [act]
 

@@ -7,9 +7,11 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from django.db import connection
+from django.db import IntegrityError, connection
+from django.utils import timezone
 
-from coupons import direct
+from coupons import at_once
+from coupons.direct import Overtaken
 from coupons.models import Coupon, Unit
 from coupons.reconciling import reconcile
 from coupons.services import known_event
@@ -17,7 +19,6 @@ from coupons.stock.store import StockStore
 from coupons.stock.ways import Taken, WayStore, bulk_ways
 from coupons.strategies import STRATEGIES
 from coupons.strategies.distributed_lock import DistributedLock
-from coupons.strategies.optimistic import Optimistic
 from events.errors import Refusal, Unavailable
 from events.models import Event
 from tests.factories import make_users
@@ -146,7 +147,7 @@ def late_holder(event: Event, late: int, quick: int) -> str:
         bulk_ways().client.delete(f"sc:{{{event.pk}}}:lock")  # its time to live is over
         assert code_of(event, quick) == "accepted"
 
-    with at("after the lock", "distributed_lock", hang):
+    with at("after the lock", hang):
         try:
             return STRATEGIES["distributed_lock"].claim(known_event(event.pk), late, "").result
         except Unavailable as refusal:
@@ -199,29 +200,38 @@ def test_who_waits_for_the_lock_is_woken_and_asks_no_more_than_twice(sale: Sale)
     assert [fence for fence, _ in asked] == [0, 0, 2]
 
 
-# The negative control -------------------------------------------------------------------------------------------------
+# The negative controls ------------------------------------------------------------------------------------------------
 
 
-def test_without_the_compare_two_who_read_the_same_get_one_unit(sale: Sale) -> None:
-    event, users = sale(strategy="optimistic", quantity=1), make_users(2)
-    both = threading.Barrier(2, timeout=10)
-    take = Optimistic.take
+@pytest.mark.parametrize("compares", [True, False])
+def test_of_two_who_read_the_same_version_one_must_look_again(sale: Sale, compares: bool) -> None:
+    event, users = sale(strategy="optimistic", quantity=2), make_users(2)
+    both, overtaken, met = threading.Barrier(2, timeout=10), list[int](), set[int]()
+    issue = at_once.issue
 
-    def meet(strategy: Any, sale: Any, user: int, request: str) -> Any:
-        both.wait()
-        return take(strategy, sale, user, request)[0], user  # each a number of its own
+    def meet(*arguments: Any, **options: Any) -> Coupon:
+        user = arguments[1]
+        if user not in met:
+            met.add(user)
+            both.wait()
+        try:
+            return issue(*arguments, **(options if compares else {**options, "version": None}))
+        except Overtaken:
+            overtaken.append(user)
+            raise
 
-    guards = patch.object(direct, "as_it_stood", lambda event: AnyVersion(Event.objects.filter(pk=event.pk)))
-    with patch.object(Optimistic, "take", meet), guards, ThreadPoolExecutor(2) as threads:
+    with patch.object(at_once, "issue", meet), ThreadPoolExecutor(2) as threads:
         assert list(threads.map(lambda user: code_of(event, user), users)) == ["accepted", "accepted"]
-    assert Coupon.objects.filter(event=event).count() == 2
+    assert len(overtaken) == (1 if compares else 0)
 
 
-class AnyVersion:
-    """A selection that compares nothing."""
-
-    def __init__(self, rows: Any) -> None:
-        self.update = rows.update
-
-    def filter(self, **_: Any) -> "AnyVersion":
-        return self
+def test_without_the_guard_the_last_unit_is_given_twice_but_for_the_constraint_of_the_database(sale: Sale) -> None:
+    event, users = sale(strategy="conditional_update", quantity=1), make_users(2)
+    text = at_once.ISSUE.replace(" AND issued < quantity", "")
+    assert text != at_once.ISSUE
+    claim(event, users[0])
+    row = Event.objects.get()
+    with patch.object(at_once, "ISSUE", text), pytest.raises(IntegrityError, match="event_issued_within_quantity"):
+        at_once.issue(row, users[1], "", timezone.now())
+    with pytest.raises(Overtaken):
+        at_once.issue(row, users[1], "", timezone.now())

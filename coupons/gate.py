@@ -4,6 +4,9 @@ The steps are those of `services.claim` and `selectors.claim_of`; only their cal
 else is asking at the moment, and what may wait for the database is done away from the event loop.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
 from django.conf import settings
 from redis.exceptions import RedisError
 
@@ -13,6 +16,7 @@ from coupons.models import ClaimId
 from coupons.stock.records import Reply, Reservation, Standing
 from coupons.stock.store import Asked
 from coupons.strategies import ClaimResult, lua_async
+from events import outage
 from events.answers import Answer
 from events.catalogue import catalogue
 from events.errors import Refusal, Unavailable
@@ -28,7 +32,7 @@ class CouponEndpoints:
         self._threads = threads
         bounds = {"at_most": settings.GATE_GROUP, "waiting": settings.GATE_WAITING}
         self._reservations: Grouped[Asked, tuple[Reply, Reservation]] = Grouped(
-            threads.asking_redis(lua_async.reserve, lua_async.areserve), **bounds
+            partial(_reserve, threads.asking_redis(lua_async.reserve, lua_async.areserve)), **bounds
         )
         self._standings: Grouped[tuple[int, ClaimId], Standing | None] = Grouped(
             threads.asking_redis(selectors.standings, selectors.astandings), **bounds
@@ -51,7 +55,7 @@ class CouponEndpoints:
                     reply, reservation = await self._reservations.ask(event.id, (call.user_id, request, quantity))
                     claimed = lua_async.answer(event, reply, reservation)
                 except RedisError as error:
-                    if not services.redis_is_lost(event, error):
+                    if not outage.is_lost(event):
                         raise Unavailable from error
                     claimed = await self._threads.database(services.claim_without_redis, *asked)
             else:
@@ -71,3 +75,16 @@ class CouponEndpoints:
         if view is None:
             view = await self._threads.database(selectors.told_by_database, event, call.user_id, name, standing)
         return answers.claim(view)
+
+
+async def _reserve(
+    call: Callable[[int, Sequence[Asked]], Awaitable[Sequence[tuple[Reply, Reservation]]]],
+    event_id: int,
+    claims: Sequence[Asked],
+) -> Sequence[tuple[Reply, Reservation]]:
+    """The call; that it failed is told here, for all whose claims are in it."""
+    try:
+        return await call(event_id, claims)
+    except RedisError as error:
+        services.note_failure(event_id, error)
+        raise

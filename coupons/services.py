@@ -86,18 +86,16 @@ def claim_by_strategy(event: KnownEvent, user_id: int, request: str, quantity: i
     try:
         return strategies.of(event).claim_several(event, user_id, request, quantity)
     except RedisError as error:
-        if not redis_is_lost(event, error):
+        note_failure(event.id, error)
+        if not outage.is_lost(event):
             raise Unavailable from error
     return claim_without_redis(event, user_id, request, quantity)
 
 
-def redis_is_lost(event: KnownEvent, error: RedisError) -> bool:
-    """Whether the sale does without Redis from here on (`outage.is_lost`); where not, the error is noted."""
-    if outage.is_lost(event):
-        return True
+def note_failure(event_id: int, error: RedisError) -> None:
+    """Log that a call of Redis failed: once, however many claims were in it."""
     if not isinstance(error, NotAsked):  # a breaker says once that it opened
-        log.warning("claim_without_redis", event_id=event.id, error=type(error).__name__)
-    return False
+        log.warning("claim_without_redis", event_id=event_id, error=type(error).__name__)
 
 
 def claim_without_redis(event: KnownEvent, user_id: int, request: str, quantity: int = 1) -> ClaimResult:

@@ -156,10 +156,10 @@ def coupons_of(user_id: int) -> QuerySet[Coupon]:
     return Coupon.objects.filter(user_id=user_id, status=Coupon.Status.ISSUED).select_related("event")
 
 
-def holds_of(user_id: int) -> list[ClaimView]:
-    """The user's claims that are held, those first that end first."""
-    held = Coupon.objects.filter(user_id=user_id, status=Coupon.Status.HELD, place=1).select_related("event")
-    return [as_written(one) for one in held.order_by("held_until")]
+def holds_of(user_id: int) -> QuerySet[Coupon]:
+    """The first unit of each claim of the user that is held, those first that end first. Their codes are for nobody."""
+    held = Coupon.objects.filter(user_id=user_id, status=Coupon.Status.HELD, place=1)
+    return held.select_related("event").defer("code").order_by("held_until")
 
 
 def noted(event: KnownEvent, user_id: int, held: HeldClaim, coupon: IssuedCoupon) -> Coupon:

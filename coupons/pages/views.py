@@ -9,9 +9,9 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control, never_cache
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from coupons import selectors, services
+from coupons import holds, selectors, services
 from coupons.errors import CouponNotFound
 from coupons.pages import visitor
 from events.errors import Refusal
@@ -67,12 +67,27 @@ def claim_result(request: HttpRequest, slug: str, claim_id: str) -> HttpResponse
 
 @page
 @never_cache
+@require_POST
+@login_required
+def cancel(request: HttpRequest, slug: str, claim_id: str) -> HttpResponse:
+    """Give back what is held for the signed-in user, then show the claim."""
+    event = find(slug)
+    try:
+        holds.cancel(event_id=event.pk, claim_id=claim_id, user_id=request.user.pk)
+    except Refusal as refusal:
+        return refused(request, refusal, event=event)
+    return redirect("coupon_pages:claim_result", slug, claim_id)
+
+
+@page
+@never_cache
 @require_safe
 @login_required
 def coupons(request: HttpRequest) -> HttpResponse:
-    """All coupons of the signed-in user, newest first."""
+    """All coupons of the signed-in user, newest first, and before them what is held."""
     pages = Paginator(selectors.coupons_of(request.user.pk), COUPONS_A_PAGE)  # type: ignore[arg-type]
-    return render(request, "pages/coupons.html", {"page": pages.get_page(request.GET.get("page"))})
+    held = selectors.holds_of(request.user.pk)  # type: ignore[arg-type]
+    return render(request, "pages/coupons.html", {"page": pages.get_page(request.GET.get("page")), "holds": held})
 
 
 @page

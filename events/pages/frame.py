@@ -31,6 +31,8 @@ STATUS = {
     "not_admitted": HTTPStatus.FORBIDDEN,
     "sold_out": HTTPStatus.CONFLICT,
     "already_claimed": HTTPStatus.CONFLICT,
+    "already_confirmed": HTTPStatus.CONFLICT,
+    "not_held": HTTPStatus.CONFLICT,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
 }

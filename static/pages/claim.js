@@ -11,11 +11,13 @@ async function look(wait) {
     if (response.ok && !response.redirected) {
       const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
       const claim = fresh.getElementById("claim");
-      if (claim && claim.dataset.status !== "pending") {
+      const shown = document.getElementById("claim");
+      if (claim && claim.dataset.status !== shown.dataset.status) {
         document.title = fresh.title;
-        document.getElementById("claim").replaceChildren(...claim.childNodes);
+        shown.dataset.status = claim.dataset.status;
+        shown.replaceChildren(...claim.childNodes);
         offerCopy();
-        return;
+        if (!isOpen(shown)) return;
       }
     } else if (response.redirected) {
       location.reload(); // signed out meanwhile
@@ -31,4 +33,9 @@ function again(wait) {
   setTimeout(() => look(wait), wait * (0.75 + Math.random() / 2));
 }
 
-if (document.getElementById("claim").dataset.status === "pending") again(FIRST);
+/** Whether something is to become of the claim still. */
+function isOpen(shown) {
+  return ["pending", "held"].includes(shown.dataset.status);
+}
+
+if (isOpen(document.getElementById("claim"))) again(FIRST);

@@ -29,7 +29,7 @@ export async function claim(address, key) {
   }
 }
 
-/** Look at a claim until it is decided, and call `decided` with it. The function returned looks at once. */
+/** Look at a claim until it is over, and call `decided` with what it became. The function returned looks at once. */
 export function follow(address, decided) {
   let timer;
   let wait = FIRST;
@@ -41,9 +41,9 @@ export function follow(address, decided) {
       const found = await call("GET", address);
       well(WHO);
       if (over) return;
-      over = found.status !== "pending";
-      if (over) decided(found);
-      else timer = setTimeout(look, wait * (0.75 + Math.random() / 2));
+      over = found.status !== "pending" && found.status !== "held";
+      if (found.status !== "pending") decided(found); // what is held is decided once more
+      if (!over) timer = setTimeout(look, wait * (0.75 + Math.random() / 2));
       wait = Math.min(SLOWEST, wait * 1.5);
     } catch (error) {
       if (error instanceof Refused && !error.passes) return; // signed out meanwhile: the page says how to go on

@@ -57,6 +57,7 @@ function show() {
   // server has told the time.
   countDown("scheduled", current === "scheduled" && Number.isFinite(left) ? left : null);
   countDown("open", current === "open" && left < 3600_000 ? left : null);
+  countDown("held", shown === "held" ? Math.max(0, Date.parse(claim.hold_expires_at) - serverNow()) : null);
   for (const button of sale.querySelectorAll("[data-claim] button, [data-claim-now]")) button.disabled = current !== "open";
   for (const note of sale.querySelectorAll("[data-paused]")) note.hidden = current !== "paused";
   showReminder();
@@ -160,25 +161,26 @@ async function claimNow() {
 function watch(made) {
   room?.stop(); // the turn is used
   if (room) room.ticket = null;
-  claim = made;
+  claim = made.status === "held" ? { ...made, status: "pending" } : made; // a look tells until when
   put("data-sequence", made.sequence ? spellNumber(made.sequence) : "…");
   put("data-claim-id", made.id);
-  if (made.status === "pending") {
+  if (made.status === "pending" || made.status === "held") {
     lookAtClaim = follow(`${claims}/${made.id}`, decided);
-    if (!made.sequence) lookAtClaim();
+    if (!made.sequence || made.status === "held") lookAtClaim();
   } else decided(made);
 }
 
 function decided(found) {
-  lookAtClaim = null;
+  if (found.status !== "held") lookAtClaim = null;
+  const isNews = claim?.status !== found.status;
   claim = found;
   put("data-sequence", spellNumber(found.sequence));
   if (found.status === "issued") {
     document.getElementById("code").textContent = found.coupon.code;
     const picture = sale.querySelector("[data-qr]");
     picture.src = picture.dataset.qr.replace("CODE", found.coupon.code);
-  } else choose("data-reason", found.reason);
-  meet(sale.dataset.me, known); // for the next key, and whether there may be another
+  } else if (found.status === "rejected") choose("data-reason", found.reason);
+  if (isNews) meet(sale.dataset.me, known); // for the next key, and whether there may be another
   show();
 }
 
@@ -201,6 +203,16 @@ async function remind() {
     tryAgain("reminder", error, 0, remind);
   }
   show();
+}
+
+async function giveBack() {
+  try {
+    decided(await call("POST", `${claims}/${claim.id}/cancel`));
+    well("cancel");
+  } catch (error) {
+    if (error instanceof Refused && !error.passes) lookAtClaim?.(); // it has ended meanwhile
+    else tryAgain("cancel", error, 0, giveBack);
+  }
 }
 
 function more() {
@@ -228,6 +240,7 @@ on("data-claim-now", "click", claimNow);
 on("data-join", "submit", () => room.join());
 on("data-leave", "click", (button) => { if (confirm(button.dataset.sure)) room.leave(); });
 on("data-more", "click", more);
+on("data-cancel", "click", (button) => { if (confirm(button.dataset.sure)) giveBack(); });
 on("data-remind", "click", remind);
 
 addEventListener("visibilitychange", () => {

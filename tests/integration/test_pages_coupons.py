@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from coupons import issuing
+from coupons import holds, issuing
 from coupons.models import Coupon, FailedClaim
 from coupons.stock.store import StockStore
 from events.models import Event
@@ -72,7 +72,7 @@ def test_my_coupons_are_mine_and_cost_the_same_however_many(
         reserve(store, event, customer.pk)
     issuing.issue_claims(event.pk, store)
     text, many = look()
-    assert few == many == 5
+    assert few == many == 6
     assert "1 of 2" in text
     assert mine.code in text_of(browser.get("/coupons?page=2"))
 
@@ -114,3 +114,62 @@ def test_a_coupon_can_be_scanned_by_its_owner_alone(
     assert stranger.get(address).status_code == 404
     assert Client().get(address)["Location"].startswith("/accounts/login?next=")
     assert browser.get("/coupons/AAAA-BBBB/qr.svg").status_code == 404
+
+
+# Holds, and claims of several -----------------------------------------------------------------------------------------
+
+
+def test_what_is_held_is_shown_with_its_end_and_can_be_given_back(
+    sale: Sale, browser: Client, customer: User, store: StockStore
+) -> None:
+    event = sale(hold_seconds=60)
+    reserve(store, event, customer.pk)
+    issuing.issue_claims(event.pk, store)
+    coupon = Coupon.objects.get()
+    page = f"/events/{event.slug}/claims/{coupon.claim_id}"
+    for address in (page, "/coupons"):
+        shown = browser.get(address)
+        assert "It is held for you until" in text_of(shown)
+        assert coupon.code not in shown.content.decode()
+        assert f'action="{page}/cancel"' in shown.content.decode()
+    assert browser.get(f"/coupons/{coupon.code}/qr.svg").status_code == 404
+    assert browser.get(f"{page}/cancel").status_code == 405
+    after = browser.post(f"{page}/cancel", follow=True)
+    assert after.redirect_chain == [(page, 302)]
+    assert "Your claim was called off before it was confirmed" in text_of(after)
+    assert "You have no coupon yet." in text_of(browser.get("/coupons"))
+    assert store.snapshot(event.pk).stock == event.quantity
+
+
+def test_a_confirmed_hold_is_shown_with_its_code_and_cannot_be_given_back(
+    sale: Sale, browser: Client, customer: User, store: StockStore
+) -> None:
+    event = sale(hold_seconds=60)
+    reserve(store, event, customer.pk)
+    issuing.issue_claims(event.pk, store)
+    coupon = Coupon.objects.get()
+    holds.confirm(event_id=event.pk, claim_id=str(coupon.claim_id))
+    page = f"/events/{event.slug}/claims/{coupon.claim_id}"
+    assert coupon.code in text_of(browser.get(page))
+    assert coupon.code in text_of(browser.get("/coupons"))
+    refused = browser.post(f"{page}/cancel")
+    assert refused.status_code == 409
+    assert "It is confirmed already" in text_of(refused)
+
+
+def test_nobody_gives_back_what_is_held_for_another(sale: Sale, browser: Client, store: StockStore) -> None:
+    event = sale(hold_seconds=60)
+    reserve(store, event, make_user().pk)
+    issuing.issue_claims(event.pk, store)
+    assert browser.post(f"/events/{event.slug}/claims/{event.pk}-1-1/cancel").status_code == 404
+    assert Coupon.objects.get().status == "held"
+
+
+def test_a_claim_of_several_shows_all_its_coupons(
+    sale: Sale, browser: Client, customer: User, store: StockStore
+) -> None:
+    event = sale(per_user_limit=3)
+    store.reserve(event.pk, epoch=1, claims=[(customer.pk, "", 3)])
+    issuing.issue_claims(event.pk, store)
+    text = text_of(browser.get(f"/events/{event.slug}/claims/{event.pk}-1-1"))
+    assert all(code in text for code in Coupon.objects.values_list("code", flat=True))

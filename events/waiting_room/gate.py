@@ -48,7 +48,7 @@ class QueueEndpoints:
         event = await self._event(call)
         told = await self._ask_redis(event, Visit("leave", call.user_id, call.lane))
         if told is not None:
-            service.left(told[1])
+            service.left(event, told[1])
         else:
             with past_redis.place():
                 await self._threads.database(past_redis.leave, event, call.user_id)

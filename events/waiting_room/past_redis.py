@@ -4,6 +4,7 @@ People are let in by their rank as time goes by; there are no passes, and so nob
 queries, one of which counts those who stand before: a process gives them to few at a time, and they come seldom.
 """
 
+import random
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,15 @@ from events.waiting_room.views import TicketView
 if TYPE_CHECKING:
     from events.catalogue import KnownEvent
 
-POLL_AFTER_MS = 10_000
+SECONDS = (5, 15)  # between two visits: spread, for all who wait lost Redis at the same moment
+
+
+def _seconds() -> float:
+    return random.uniform(*SECONDS)  # noqa: S311 - no secret
+
 
 # Apart from those of claims: a crowd that asks where it stands must not keep out those whose turn it is.
-place = Places(settings.DATABASE_CLAIMS, retry_after=POLL_AFTER_MS / 1000).one
+place = Places(settings.DATABASE_CLAIMS, retry_after=_seconds).one
 
 
 def is_admitted(event: Event, user_id: int, now: datetime) -> bool:
@@ -49,11 +55,13 @@ def visit(known: "KnownEvent", user_id: int, *, joins: bool) -> TicketView:
     ticket = _ticket(event.pk, user_id)
     if ticket is None:
         if joins:
-            raise Unavailable("Nobody can join the queue right now: it is being put back. Ask again.", retry_after=10)
+            raise Unavailable(
+                "Nobody can join the queue right now: it is being put back. Ask again.", retry_after=_seconds()
+            )
         raise NoTicket
-    ahead, let_in = _ahead(event, ticket), _let_in(event, now)
+    ahead, let_in, poll_after_ms = _ahead(event, ticket), _let_in(event, now), int(_seconds() * 1000)
     if ahead < let_in and units > 0 and event.opens_at <= now and event.status == Event.Status.PUBLISHED:
-        return TicketView(ticket.number, "admitted", 0, 0, event.closes_at, POLL_AFTER_MS, 1.0)
+        return TicketView(ticket.number, "admitted", 0, 0, event.closes_at, poll_after_ms, 1.0)
     is_known = event.entry_order != Event.EntryOrder.SHUFFLE or event.opens_at <= now
     left = max(0, ahead - let_in)
     return TicketView(
@@ -62,7 +70,7 @@ def visit(known: "KnownEvent", user_id: int, *, joins: bool) -> TicketView:
         ahead=left if is_known else None,
         eta_seconds=-(-left // event.admission_rate) if is_known and units > 0 else None,
         pass_expires_at=None,
-        poll_after_ms=POLL_AFTER_MS,
+        poll_after_ms=poll_after_ms,
         odds=round(min(1.0, units / (left + 1)), 3) if is_known and units > 0 else None,
     )
 

@@ -21,6 +21,8 @@ from events.waiting_room.records import Reply, Visit, Visited
 from events.waiting_room.store import Rules, hot_room_store
 from events.waiting_room.views import TicketView
 
+AT_A_TIME = 500  # people, a second
+COME_BACK = 2, 20  # seconds, at least and at most; half as much more or less by chance
 JITTER = 0.3  # of the time until the next poll, at most; `visit.lua` reckons with it
 
 
@@ -39,7 +41,7 @@ def leave(event_id: int, user_id: int, lane: int) -> None:
     event = with_room(catalogue.get(event_id))
     told = _ask_redis(event, Visit("leave", user_id, lane))
     if told is not None:
-        left(told[1])
+        left(event, told[1])
         return
     with past_redis.place():
         past_redis.leave(event, user_id)
@@ -56,10 +58,10 @@ def _ask_redis(event: KnownEvent, one: Visit) -> tuple[Reply, Visited] | None:
         return None
 
 
-def left(visited: Visited) -> None:
+def left(event: KnownEvent, visited: Visited) -> None:
     """Raise `Unavailable` unless the place was given up: a room that is being put back would have it again."""
     if visited.code is not VisitCode.LEFT:
-        raise _being_put_back()
+        raise _being_put_back(event)
 
 
 def with_room(event: KnownEvent | None) -> KnownEvent:
@@ -101,7 +103,8 @@ def rules_of(event: KnownEvent) -> Rules:
 def require_lost(event: KnownEvent, error: RedisError) -> None:
     """Raise `Unavailable` unless the sale does without Redis from here on: see `outage.is_lost`."""
     if not outage.is_lost(event):
-        raise Unavailable("The queue cannot be reached right now. Your place is kept: ask again.") from error
+        told = "The queue cannot be reached right now. Your place is kept: ask again."
+        raise Unavailable(told, retry_after=_come_back_after(event)) from error
 
 
 def answer(event: KnownEvent, reply: Reply, visited: Visited) -> TicketView:
@@ -131,13 +134,21 @@ def answer(event: KnownEvent, reply: Reply, visited: Visited) -> TicketView:
         case VisitCode.ALREADY_CLAIMED:
             raise stock.keeper().already_claimed(event.id, visited.claim)
         case VisitCode.NOT_LOADED:
-            raise _being_put_back()
+            raise _being_put_back(event)
         case VisitCode.NO_TICKET | VisitCode.LEFT:
             raise NoTicket
 
 
-def _being_put_back() -> Unavailable:
-    return Unavailable("The queue is being put back in order. Your place is kept: ask again.")
+def _being_put_back(event: KnownEvent) -> Unavailable:
+    told = "The queue is being put back in order. Your place is kept: ask again."
+    return Unavailable(told, retry_after=_come_back_after(event))
+
+
+def _come_back_after(event: KnownEvent) -> float:
+    """Seconds after which one who could not be answered comes again: about `AT_A_TIME` a second of those who wait."""
+    waiting = event.numbers.waiting if event.numbers is not None else 0
+    lowest, highest = COME_BACK
+    return min(highest, max(lowest, waiting / AT_A_TIME)) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
 
 
 def _with_jitter(milliseconds: int) -> int:

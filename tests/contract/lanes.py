@@ -156,6 +156,8 @@ class _Teller:
                 return "named"
             case "etag":
                 return "W/" if value.startswith("W/") else "named"
+            case "retry-after":
+                return value if value == "1" else "later"
             case "x-request-id":
                 return "echoed" if value == self._request_id else "ours"
         return self._plain(value)

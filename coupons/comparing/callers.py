@@ -5,15 +5,13 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple
 
 from django.db import connection
 
 from coupons import services
+from coupons.comparing.servers import end_sessions
 from events.errors import Refusal, Unavailable
-
-if TYPE_CHECKING:
-    from django.db.backends.postgresql.base import DatabaseWrapper
 
 GIVE_UP_AFTER = 60.0  # seconds that a user asks again
 PAUSE = 0.02  # seconds before a user asks again who was told to
@@ -46,7 +44,7 @@ def rush(event_id: int, users: Sequence[int], *, threads: int, begin: float) -> 
         one.start()
     for one in crowd:
         one.join()
-    cast("DatabaseWrapper", connection).close_pool()  # a session of PostgreSQL that ends tells of its transactions
+    end_sessions()
     return told
 
 

@@ -64,6 +64,7 @@ def play(strategy: str, load: Load, processes: Executor) -> Round:
         told = [one for group in processes.map(rush, groups) for one in group]
         over.set()
         worker.join()
+        servers.end_sessions()
         counts = servers.counts().since(before)
         last = Coupon.objects.filter(event=event).order_by("-issued_at").values_list("issued_at", flat=True).first()
         issued_at = time.monotonic() - (timezone.now() - last).total_seconds() if last else began
@@ -120,6 +121,7 @@ def _remove(event: Event) -> None:
     told.delete()
     for model in (Coupon, FailedClaim, Reconciliation):
         model.objects.filter(event=event).delete()
+    keys = list(bulk_store().client.scan_iter(key(event.pk, "*")))
     event.delete()
-    for one in list(bulk_store().client.scan_iter(key(event.pk, "*").replace("{", "[{]").replace("}", "[}]"))):
+    for one in keys:
         bulk_store().client.delete(one)

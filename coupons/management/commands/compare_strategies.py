@@ -39,8 +39,8 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
-        parser.add_argument("--users", type=positive, default=1000, help="how many claim in each round")
-        parser.add_argument("--coupons", type=positive, default=500, help="how many there are")
+        parser.add_argument("--users", type=positive, default=500, help="how many claim in each round")
+        parser.add_argument("--coupons", type=positive, default=250, help="how many there are")
         parser.add_argument("--rounds", type=positive, default=3, help="of each strategy")
         parser.add_argument("--processes", type=positive, default=4, help="that callers come from")
         parser.add_argument("--threads", type=positive, default=8, help="callers at once in each process")

@@ -66,7 +66,13 @@ def points() -> dict[str, tuple[Any, str, When]]:
 @contextmanager
 def at(point: str, act: Callable[[], None]) -> Iterator[None]:
     """Have it done when the point is come to for the first time."""
-    owner, name, when = points()[point]
+    with beside(*points()[point], act):
+        yield
+
+
+@contextmanager
+def beside(owner: Any, name: str, when: When, act: Callable[[], None]) -> Iterator[None]:
+    """Have it done when that function of the owner is called for the first time, on that side of it."""
     function = getattr(owner, name)
     to_do = [act]
 

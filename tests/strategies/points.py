@@ -6,13 +6,13 @@ A name of a step is `<before or after> <what>`.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 from django.db import connection
 
 from coupons import at_once, rows, units
 from coupons.stock.store import HotStore, StockStore
 from coupons.stock.ways import WayStore
+from tests.concurrency.points import When, beside
 
 WRITING = ("after the coupon", "before the commit", "after the commit")
 STATEMENT = ("before the statement", "after the statement")
@@ -53,17 +53,5 @@ def owner_of(step: str) -> tuple[Any, str]:
 def at(name: str, act: Callable[[], None]) -> Iterator[None]:
     """Have it done when the step is come to for the first time."""
     when, _, step = name.partition(" ")
-    owner, attribute = owner_of(step)
-    function = getattr(owner, attribute)
-    to_do = [act]
-
-    def instead(*arguments: Any, **options: Any) -> Any:
-        if when == "before" and to_do:
-            to_do.pop()()
-        answer = function(*arguments, **options)
-        if when == "after" and to_do:
-            to_do.pop()()
-        return answer
-
-    with patch.object(owner, attribute, instead):
+    with beside(*owner_of(step), When[when.upper()], act):
         yield

@@ -65,6 +65,6 @@ def test_a_room_that_lets_people_claim_without_a_pass_is_found_out(sale, serve, 
     event = sale(quantity=10, **RULES)
     make_users(40)
     store.client.hset(keys.state(event.id), "room", "0")
-    lines, status = rush(event, serve("web"), "--waiting-room", "--users=40")
+    lines, status = rush(event, serve("web"), "--waiting-room", "--users=40", "--patience=4")
     assert status == 1
     assert "VERDICT: broken — W5 " in lines[-1], "\n".join(lines)

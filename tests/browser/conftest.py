@@ -68,9 +68,13 @@ class Visitor:
     errors: list[str] = field(default_factory=list)
 
     def heed(self, message: ConsoleMessage) -> None:
-        """Note what the console calls an error. It calls every refusal of the API one, which are answers to us."""
-        if message.type == "error" and "/api/" not in message.location.get("url", ""):
-            self.errors.append(f"{message.text} {message.location.get('url', '')}")
+        """Note what the console calls an error.
+
+        It calls every refusal of the API one, which are answers to us; but no page asks for what is not there.
+        """
+        url = message.location.get("url", "")
+        if message.type == "error" and ("/api/" not in url or " 404 " in message.text):
+            self.errors.append(f"{message.text} {url}")
 
     def open(self, path: str) -> None:
         self.page.goto(self.base + path)

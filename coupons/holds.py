@@ -57,10 +57,11 @@ def confirm(*, event_id: int, claim_id: str) -> ClaimView:
         Event.objects.filter(pk=event_id).update(held=F("held") - len(units))
         data = {"event_id": event_id, "claim_id": claim_id, "code": units[0].code}
         notify(Notification.Kind.COUPON_ISSUED, [Fact(units[0].user_id, claim_id, data)])
-        issued = _units(name)
-    metrics.ISSUED.inc(len(issued))
+        for one in units:
+            one.status, one.held_until, one.issued_at = Coupon.Status.ISSUED, None, now
+    metrics.ISSUED.inc(len(units))
     log.info("hold_confirmed", claim_id=claim_id)
-    return as_written(*issued)
+    return as_written(*units)
 
 
 def cancel(

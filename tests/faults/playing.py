@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
@@ -14,24 +14,29 @@ from random import Random
 from typing import Any
 
 from django.utils import timezone
+from rest_framework_simplejwt.tokens import AccessToken
 
 from coupons.rush import evidence, report
+from coupons.rush.buyers import Buyers
 from coupons.rush.checker import Verdict, check
-from coupons.rush.client import Crowd, Manners, Rush, clock
+from coupons.rush.client import Crowd, Customer, Manners, Rush, clock
 from coupons.rush.history import BILLION, SERVER_ERROR, History
+from coupons.rush.holds import check_holds
 from coupons.rush.room import check_room
 from coupons.rush.visitors import Visitors
 from events import services
 from events.models import Event
-from tests.factories import make_event
+from tests.factories import make_event, make_user
 from tests.faults.faults import Scene
 from tests.faults.scenarios import Scenario
 from tests.faults.system import System
 
 MANNERS = Manners(timeout=5.0, tries=12, backoff_max=2.0, poll_max=1.0)
+BUYERS = replace(MANNERS, again=2.0)
 REFUSED_WITHIN = 1.0  # seconds: P8
 ENDS_WITHIN = 30.0  # seconds after the load in which all claims must have ended
 LOAD_WITHIN = 180.0  # seconds: all tries of the last user, and then some
+PATIENCE = 60.0  # seconds in which every unit of a sale with holds should have been paid
 # The share of the load's time in which faults begin.
 BEGINS = (0.15, 0.45)
 
@@ -108,6 +113,8 @@ def play(system: System, scenario: Scenario, *, seed: int, refused_within: float
     verdicts = check(history, database, refused_within=refused_within if scenario.quick else None)
     if scenario.room is not None:
         verdicts += check_room(history, evidence.room(event.id, before=before))
+    if scenario.hold_seconds:
+        verdicts.append(check_holds(history, database))
     services.close(event_id=event.id)
     first = evidence.first_issued_at(event.id, since=healed_at)
     return Played(
@@ -136,6 +143,15 @@ def _crowd(system: System, scenario: Scenario, event: Event, history: History, s
         "over": load.over,
         "manners": MANNERS,
     }
+    if scenario.hold_seconds:
+        merchant = make_user(is_superuser=True, is_staff=True)
+        return Buyers(
+            **about | {"manners": BUYERS},
+            merchant=Customer(merchant.pk, str(AccessToken.for_user(merchant))),
+            quantity=load.coupons,
+            hold_seconds=scenario.hold_seconds,
+            patience=PATIENCE,
+        )
     if room is None:
         return Rush(**about, duplicates=load.double_clicks)
     return Visitors(**about, grace=event.grace, patience=room.patience, shares=room.shares)
@@ -154,6 +170,7 @@ def _sale(scenario: Scenario) -> Event:
         opens_at=now + timedelta(seconds=scenario.opens_in),
         closes_at=now + timedelta(seconds=scenario.closes_in),
         redis_lost_after=scenario.redis_lost_after,
+        hold_seconds=scenario.hold_seconds,
         **(scenario.room.terms if scenario.room else {}),
     )
     return services.publish(event_id=event.id)

@@ -60,6 +60,10 @@ ABUNDANT = Load(coupons=2000)
 QUEUEING = Load(coupons=1200, over=4.0, double_clicks=0)
 
 
+# Each unit is held about twice until somebody pays for it. Few: what becomes of a hold is decided in the database.
+HOLDING = Load(users=200, coupons=100, over=4.0, double_clicks=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A sale with faults in it. The sale opens, or closes, so many seconds after the first of the users comes."""
@@ -73,6 +77,7 @@ class Scenario:
     least: int = 1  # coupons that must have been issued for it to have been a sale
     outages: int = 0  # how often it must have moved to the database, and come back
     room: Room | None = None  # in which they wait for their turn
+    hold_seconds: int = 0  # that a claim is held until it is paid; 0: it is issued at once
 
     @property
     def quick(self) -> bool:
@@ -120,3 +125,13 @@ for _name, _options in {
     "web killed (-9)": {},
 }.items():
     scenario(f"in a waiting room: {_name}", *({_name} & set(FAULTS)), load=QUEUEING, room=Room(), **_options)
+
+for _name in (
+    "no fault at all",
+    "worker killed (-9)",
+    "stock flushed",
+    "stock killed (-9), back with its file",
+    "PostgreSQL frozen",
+    "reconciled ten times a second",
+):
+    scenario(f"with holds: {_name}", *({_name} & set(FAULTS)), load=HOLDING, hold_seconds=6)

@@ -109,7 +109,7 @@ local held, arrival = {}, {}   -- by user: one batch may hold a user twice
 local reply = {0, 0, 0, 0}
 local accepted, touched = {}, {}
 
-local NONE = {}
+local NONE, FIRST = {}, {1}
 
 local function units_of(text)
   if text == '' then return NONE end
@@ -123,6 +123,7 @@ local function units_of(text)
 end
 
 local function free_ordinals(units, quantity)
+  if #units == 0 and quantity == 1 then return FIRST end
   local taken, free = {}, {}
   for _, unit in ipairs(units) do taken[unit.ordinal] = true end
   local ordinal = 1
@@ -168,12 +169,12 @@ local function decide(i)
   local first, ordinals = sequence + 1, free_ordinals(units, quantity)
   stock = stock - quantity
   sequence = sequence + quantity
-  local parts = text == '' and {} or {text}
   for place = 1, quantity do
     local record = ordinals[place] .. '.' .. epoch .. '.' .. integer(first + place - 1) .. '.' .. integer(now_ms) .. '.' .. request
-    parts[#parts + 1] = quantity == 1 and record or record .. '.' .. place .. '.' .. quantity
+    if quantity > 1 then record = record .. '.' .. place .. '.' .. quantity end
+    text = text == '' and record or text .. ';' .. record
   end
-  held[user] = table.concat(parts, ';')
+  held[user] = text
   accepted[#accepted + 1] = {user, first, ordinals, request}
   return {ACCEPTED, tonumber(epoch), first, now_ms, quantity}
 end

@@ -37,6 +37,7 @@ REFUSED_WITHIN = 1.0  # seconds: P8
 ENDS_WITHIN = 30.0  # seconds after the load in which all claims must have ended
 LOAD_WITHIN = 180.0  # seconds: all tries of the last user, and then some
 PATIENCE = 60.0  # seconds in which every unit of a sale with holds should have been paid
+AT_ONCE = 40  # visits to a waiting room under way, and as many claims: there are many more of them than claims alone
 # The share of the load's time in which faults begin.
 BEGINS = (0.15, 0.45)
 
@@ -154,7 +155,7 @@ def _crowd(system: System, scenario: Scenario, event: Event, history: History, s
         )
     if room is None:
         return Rush(**about, duplicates=load.double_clicks)
-    return Visitors(**about, grace=event.grace, patience=room.patience, shares=room.shares)
+    return Visitors(**about, grace=event.grace, patience=room.patience, shares=room.shares, concurrency=AT_ONCE)
 
 
 def _unserved(history: History) -> float:

@@ -32,8 +32,8 @@ class Room:
     terms: Mapping[str, int | bool] = field(
         default_factory=lambda: {
             "waiting_room": True,
-            "admission_rate": 200,
-            "max_active": 300,
+            "admission_rate": 120,
+            "max_active": 240,
             "pass_ttl": 6,
             "grace": 5,
         }
@@ -56,8 +56,8 @@ class Room:
 CONTESTED = Load()
 # One each: there is something to drain to the last moment.
 ABUNDANT = Load(coupons=2000)
-# Sold out six seconds after the first of them came, if nothing breaks.
-QUEUEING = Load(coupons=1200, over=4.0, double_clicks=0)
+# Sold out ten seconds after the first of them came, if nothing breaks.
+QUEUEING = Load(coupons=1200, double_clicks=0)
 
 
 # Each unit is held about twice until somebody pays for it. Few: what becomes of a hold is decided in the database.

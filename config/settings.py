@@ -479,6 +479,8 @@ UNFOLD = {
     "SITE_HEADER": "Seonchak",
     "SITE_SYMBOL": "confirmation_number",
     "SHOW_LANGUAGES": True,
+    # A browser that is told of none asks for /favicon.ico, and is told that there is none.
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}pages/icon.svg"}],
 }
 
 # --- What we tell -----------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from config.tokens import CHALLENGE
 from coupons.metrics import TASK_RETRIES
 from events import stock
 from events.errors import Unavailable
-from events.models import Event
+from events.models import DATABASE_WAYS, Event
 from events.stock import Level
 from events.waiting_room.store import hot_room_store
 from notifications import delivering
@@ -52,7 +52,10 @@ def count_retry(sender: Any = None, **_: Any) -> None:
 
 
 class LiveEvents(Collector):
-    """What waits at the moment of asking, for each live event. Where a source is down, that is what it tells."""
+    """What waits at the moment of asking, for each live event that needs Redis: nothing waits in the others.
+
+    Where a source is down, that is what it tells.
+    """
 
     def __init__(self) -> None:
         self._live: dict[int, str] = {}  # the mode of each
@@ -62,7 +65,12 @@ class LiveEvents(Collector):
         """The gauges; one query, one round trip."""
         up = GaugeMetricFamily("seonchak_up", "Whether a server that is needed answers.", labels=["server"])
         try:
-            live = Event.objects.live().order_by("id").values_list("id", "stock_mode", "waiting_room")
+            live = (
+                Event.objects.live()
+                .exclude(strategy__in=DATABASE_WAYS)
+                .order_by("id")
+                .values_list("id", "stock_mode", "waiting_room")
+            )
             self._live = {event_id: mode for event_id, mode, _ in live}
             self._rooms = [event_id for event_id, _, has_room in live if has_room]
             up.add_metric(["postgresql"], 1)

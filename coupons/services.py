@@ -31,7 +31,7 @@ from events.errors import (
     Refusal,
     Unavailable,
 )
-from events.models import Event
+from events.models import SCRIPT_WAYS, Event
 from events.redis.servers import NotAsked
 
 log = structlog.get_logger(__name__)
@@ -155,7 +155,7 @@ def retry_failed_claim(*, failed_id: int) -> FailedClaim:
                 count_issued(event.id, len(entries))
                 _save(units, FailedClaim.Status.ISSUED)
         except Exception:
-            if event.stock_mode == Event.StockMode.REDIS:
+            if event.stock_mode == Event.StockMode.REDIS and event.strategy in SCRIPT_WAYS:
                 store.adjust(event.id, epoch=event.epoch, delta=len(entries))
             raise
         if event.stock_mode == Event.StockMode.REDIS:
@@ -198,8 +198,10 @@ def _save(units: Sequence[FailedClaim], status: FailedClaim.Status) -> None:
 
 
 def _take_units(units: Sequence[FailedClaim], event: Event) -> None:
-    """Take the claim's units of Redis' stock; of a sale from the database the guarded update takes them."""
-    if event.stock_mode == Event.StockMode.DATABASE:
+    """Take the claim's units of Redis' stock; where that is not the stock, see that the database has them."""
+    if event.stock_mode == Event.StockMode.DATABASE or event.strategy not in SCRIPT_WAYS:
+        if event.quantity - event.issued < len(units):
+            raise _too_few(units)
         return
     try:
         code, _ = bulk_store().adjust(event.id, epoch=event.epoch, delta=-len(units))
@@ -208,11 +210,15 @@ def _take_units(units: Sequence[FailedClaim], event: Event) -> None:
             gettext("Redis cannot be reached, and so no unit taken. Try again when it is back.")
         ) from error
     if code is AdjustCode.INSUFFICIENT:
-        told = ngettext(
-            "No unit is left for claim %(claim)s: raise the quantity of the sale by one first.",
-            "No %(number)s units are left for claim %(claim)s: raise the quantity of the sale first.",
-            len(units),
-        )
-        raise InvalidChange(told % {"claim": units[0].claim_id, "number": len(units)})
+        raise _too_few(units)
     if code is not AdjustCode.ADJUSTED and event.status != Event.Status.CLOSED:
         raise Unavailable(gettext("The stock of this sale is not loaded. Run `manage.py reconcile`, then try again."))
+
+
+def _too_few(units: Sequence[FailedClaim]) -> InvalidChange:
+    told = ngettext(
+        "No unit is left for claim %(claim)s: raise the quantity of the sale by one first.",
+        "No %(number)s units are left for claim %(claim)s: raise the quantity of the sale first.",
+        len(units),
+    )
+    return InvalidChange(told % {"claim": units[0].claim_id, "number": len(units)})

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
@@ -100,6 +101,19 @@ def test_a_comparison_tells_of_each_strategy_and_leaves_nothing_behind(
     for model in (Event, Coupon, FailedClaim, Notification, Outbox, get_user_model()):
         assert not model._default_manager.exists(), model
     assert list(store.client.scan_iter("sc:*")) == []
+
+
+def test_the_callers_end_with_who_started_them(transactional_db: None) -> None:
+    code = "from coupons.comparing import processes as p; import os, time; e = p.started(1)\n"
+    code += "print(e.submit(os.getpid).result(), flush=True); e.submit(time.sleep, 300)"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.communicate()
+    child.wait(timeout=20)
 
 
 def test_a_plot_without_matplotlib_is_refused_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from coupons import selectors
+from coupons import selectors, services
 from coupons.errors import AlreadyClaimed, UnknownUser
 from coupons.models import Coupon, FailedClaim
 from coupons.reconciling import reconcile
@@ -15,7 +15,7 @@ from coupons.stock.store import StockStore
 from coupons.strategies import STRATEGIES, Strategy
 from events import services as sales
 from events.catalogue import catalogue
-from events.errors import Closed, EventNotFound, NotOpen, Paused, SoldOut
+from events.errors import Closed, EventNotFound, InvalidChange, NotOpen, Paused, SoldOut
 from events.models import Event
 from notifications.models import Notification
 from tests.factories import make_event, make_user, make_users
@@ -206,3 +206,17 @@ def test_a_worker_that_is_killed_leaves_a_queue_that_ends_exactly_right(
     assert_exactly(event, 3)
     for _ in range(2):
         assert reconcile(event.pk, store) == []
+
+
+def test_an_operator_can_issue_what_came_too_late_for_the_queue_once_there_is_a_unit(sale: Sale) -> None:
+    event, users = sale(strategy="list_queue", quantity=1), make_users(2)
+    for user in users:
+        claim(event, user)
+    settle(event)
+    late = FailedClaim.objects.get()
+    with pytest.raises(InvalidChange, match="No unit is left"):
+        services.retry_failed_claim(failed_id=late.pk)
+    terms = Event.objects.values("opens_at", "closes_at", "per_user_limit", "rate_per_second", "burst").get(pk=event.pk)
+    sales.change(event_id=event.pk, quantity=2, **terms)
+    assert services.retry_failed_claim(failed_id=late.pk).status == "issued"
+    assert_exactly(event, 2)

@@ -1,20 +1,17 @@
 """`manage.py compare_strategies`: every way to hand out N coupons, measured beside the others on this machine."""
 
-import multiprocessing
 import random
 from argparse import ArgumentParser
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import django
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from coupons.comparing import report, rounds
+from coupons.comparing import processes, report, rounds
 from coupons.management.words import first_line, positive
 from coupons.strategies import STRATEGIES
 
@@ -80,18 +77,17 @@ class Command(BaseCommand):
         )
         columns = (TextColumn("comparing"), BarColumn(), TextColumn("{task.description}"))
         console = Console(stderr=True, highlight=False)
-        spawn = multiprocessing.get_context("spawn")  # a fork would share this one's connections
         try:
             with (
                 Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar,
-                ProcessPoolExecutor(load.processes, mp_context=spawn, initializer=django.setup) as processes,
+                processes.started(load.processes) as crowd,
             ):
                 task = bar.add_task("the processes start", total=sum(map(len, turns)))
                 figures = []
                 for number, turn in enumerate(turns, 1):
                     for strategy in turn:
                         bar.update(task, description=f"round {number} of {len(turns)}: {strategy}")
-                        figures.append(report.measure(rounds.play(strategy, load, processes)))
+                        figures.append(report.measure(rounds.play(strategy, load, crowd)))
                         bar.advance(task)
         finally:
             rounds.remove_users(load.users)

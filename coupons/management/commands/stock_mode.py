@@ -44,6 +44,8 @@ class Command(BaseCommand):
 def _why(event: Event) -> str:
     if event.fell_back_at:
         return f" Redis was lost at {event.fell_back_at:%H:%M:%S} UTC; it moves back when Redis answers."
+    if not event.needs_redis:
+        return " By its strategy it sells nowhere else."
     if event.stock_mode == Event.StockMode.DATABASE:
         return " It stays there until it is moved by hand."
     return ""

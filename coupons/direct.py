@@ -31,6 +31,7 @@ from events.waiting_room import past_redis
 LOCK_TIMEOUT = 300
 
 slot = Places(settings.DATABASE_CLAIMS).one  # one of the few of this process to claim in the database
+glance = Places(settings.DATABASE_POOL_SIZE).one  # for a look beforehand: of most it is all they cost
 
 
 class Overtaken(Exception):  # noqa: N818 - caught where it is tried again

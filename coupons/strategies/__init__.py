@@ -9,7 +9,7 @@ from coupons.strategies.lua_sync import LuaSync
 from coupons.strategies.optimistic import Optimistic
 from coupons.strategies.redis_counter import RedisCounter
 from coupons.strategies.redis_set import RedisSet
-from coupons.strategies.row_lock import RowLock
+from coupons.strategies.row_lock import RowLock, RowLockInstead
 from coupons.strategies.skip_locked import SkipLocked
 from events.catalogue import KnownEvent
 
@@ -30,8 +30,7 @@ STRATEGIES: dict[str, Strategy] = {
         LuaAsync(),
     )
 }
-# Of a sale that has lost its Redis. It waits for no place: in the rush that lost it, threads are worth more.
-WITHOUT_REDIS = RowLock(patience=0)
+WITHOUT_REDIS = RowLockInstead()
 
 
 def of(event: KnownEvent) -> Strategy:

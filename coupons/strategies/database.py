@@ -3,6 +3,7 @@
 import random
 import time
 from abc import abstractmethod
+from contextlib import AbstractContextManager
 
 from coupons import direct, metrics
 from coupons.direct import Overtaken, Sale
@@ -20,28 +21,30 @@ PAUSE = 0.001  # seconds after the first try that was overtaken, about; after ea
 class DatabaseStrategy(Strategy):
     """A claim is one transaction in PostgreSQL and nothing else. How the unit is taken is what makes the difference."""
 
-    def __init__(self, *, patience: float = PATIENCE) -> None:
-        self.patience = patience
-
     def claim(self, event: KnownEvent, user_id: int, request: str) -> ClaimResult:
         """As in the contract."""
         return self._claim(event, user_id, request, 1)
 
     def _claim(self, event: KnownEvent, user_id: int, request: str, quantity: int) -> ClaimResult:
-        with direct.slot(patience=self.patience):
-            for attempt in range(1, TRIES + 1):
-                # Most come too late: they are told so without a lock.
+        for attempt in range(1, TRIES + 1):
+            # Most come too late: they are told so without a lock, or one of the few places to write.
+            with direct.glance(patience=PATIENCE):
                 found = direct.look(Event.objects.all(), event.id, user_id, request, quantity)
-                if isinstance(found, ClaimView):
-                    return ClaimResult(found, "repeated")
-                try:
+            if isinstance(found, ClaimView):
+                return ClaimResult(found, "repeated")
+            try:
+                with self.place():
                     claim = self.issue(found, user_id, request)
-                except Overtaken:
-                    time.sleep(random.uniform(0, PAUSE * 2**attempt))  # noqa: S311 - so that they do not meet again
-                    continue
-                metrics.ISSUED.inc(quantity)
-                return ClaimResult(claim, "accepted")
+            except Overtaken:
+                time.sleep(random.uniform(0, PAUSE * 2**attempt))  # noqa: S311 - so that they do not meet again
+                continue
+            metrics.ISSUED.inc(quantity)
+            return ClaimResult(claim, "accepted")
         raise Unavailable
+
+    def place(self) -> AbstractContextManager[None]:
+        """One of the few to write, as `direct.slot` gives them."""
+        return direct.slot(patience=PATIENCE)
 
     @abstractmethod
     def issue(self, sale: Sale, user_id: int, request: str) -> ClaimView:

@@ -2,6 +2,7 @@
 
 from coupons import at_once, direct, metrics
 from coupons.direct import Overtaken, Sale
+from coupons.models import Coupon
 from coupons.selectors import ClaimView, as_written
 from coupons.stock.ways import hot_ways
 from coupons.strategies.base import ClaimResult, Strategy
@@ -31,31 +32,37 @@ class DistributedLock(Strategy):
     def claim(self, event: KnownEvent, user_id: int, request: str) -> ClaimResult:
         """As in the contract."""
         of = str(user_id) if self.per_user else ""
-        with direct.slot(patience=PATIENCE):
-            # Most come too late: they are told so without the lock.
+        # Most come too late: they are told so without the lock.
+        with direct.glance(patience=PATIENCE):
+            found = _look(event, user_id, request)
+        if isinstance(found, ClaimView):
+            return ClaimResult(found, "repeated")
+        with (
+            direct.slot(patience=PATIENCE),
+            locked(hot_ways(), event.id, epoch=event.epoch, patience=PATIENCE, of=of) as held,
+        ):
             found = _look(event, user_id, request)
             if isinstance(found, ClaimView):
                 return ClaimResult(found, "repeated")
-            with locked(hot_ways(), event.id, epoch=event.epoch, patience=PATIENCE, of=of) as held:
-                found = _look(event, user_id, request)
-                if isinstance(found, ClaimView):
-                    return ClaimResult(found, "repeated")
-                if not held.keep():
-                    raise Unavailable
-                try:
-                    coupon = at_once.issue(
-                        found.event,
-                        user_id,
-                        request,
-                        found.now,
-                        ordinal=found.free_ordinal,
-                        number=held.fence,
-                        fence=held.fence if self.fenced else None,
-                    )
-                except Overtaken:  # by who has the lock now, or by an operator
-                    raise Unavailable from None
+            if not held.keep():
+                raise Unavailable
+            coupon = self._issue(found, user_id, request, held.fence)
         metrics.ISSUED.inc()
         return ClaimResult(as_written(coupon), "accepted")
+
+    def _issue(self, sale: Sale, user_id: int, request: str, fence: int) -> Coupon:
+        try:
+            return at_once.issue(
+                sale.event,
+                user_id,
+                request,
+                sale.now,
+                ordinal=sale.free_ordinal,
+                number=fence,
+                fence=fence if self.fenced else None,
+            )
+        except Overtaken:  # by who has the lock now, or by an operator
+            raise Unavailable from None
 
 
 def _look(event: KnownEvent, user_id: int, request: str) -> ClaimView | Sale:

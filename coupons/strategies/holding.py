@@ -39,9 +39,12 @@ class HoldingStrategy(Strategy):
             direct.refuse_if_shut(seen.status, instant(seen.opens_ms), instant(seen.closes_ms), timezone.now())
             if self.is_sold_out(event, seen):
                 raise SoldOut
-        with direct.slot(patience=PATIENCE):
-            if seen.holds and (known := _known(event.id, user_id, request)):
+        else:
+            with direct.glance(patience=PATIENCE):
+                known = _known(event.id, user_id, request)
+            if known is not None:
                 return ClaimResult(known, "repeated")
+        with direct.slot(patience=PATIENCE):
             with ways.breaker(event.id):
                 taken = self.take(event, user_id, ways)
             try:

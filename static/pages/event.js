@@ -161,12 +161,14 @@ async function claimNow() {
 function watch(made) {
   room?.stop(); // the turn is used
   if (room) room.ticket = null;
-  claim = made.status === "held" ? { ...made, status: "pending" } : made; // a look tells until when
+  // A look tells until when it is held, and the code: who is refused for having claimed is told of the claim alone.
+  const isWhole = made.status === "pending" || made.status === "rejected" || made.coupon;
+  claim = isWhole ? made : { ...made, status: "pending" };
   put("data-sequence", made.sequence ? spellNumber(made.sequence) : "…");
   put("data-claim-id", made.id);
-  if (made.status === "pending" || made.status === "held") {
+  if (claim.status === "pending") {
     lookAtClaim = follow(`${claims}/${made.id}`, decided);
-    if (!made.sequence || made.status === "held") lookAtClaim();
+    if (!made.sequence || !isWhole) lookAtClaim();
   } else decided(made);
 }
 

@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from coupons import services
+from coupons.issuing import issue_claims
 from coupons.stock.store import bulk_store
 from events.models import Event
 from events.waiting_room import service
@@ -45,7 +46,10 @@ def test_sold_out_before_the_turn(visit: Visit, sale: Sale) -> None:
     one.stage("sold_out")
 
 
-def test_who_has_claimed_elsewhere_is_shown_the_coupon_and_not_the_line(visit: Visit, sale: Sale) -> None:
+@pytest.mark.parametrize("issued", [False, True], ids=["just now", "before"])
+def test_who_has_claimed_elsewhere_is_shown_the_coupon_and_not_the_line(
+    visit: Visit, sale: Sale, *, issued: bool
+) -> None:
     event = sale(quantity=5, waiting_room=True)
     one = visit()
     one.sign_in(f"/events/{event.slug}")
@@ -53,6 +57,8 @@ def test_who_has_claimed_elsewhere_is_shown_the_coupon_and_not_the_line(visit: V
     user = get_user_model().objects.latest("pk")
     service.visit(event.id, user.pk, 1, "join")
     services.claim(event_id=event.id, user_id=user.pk)
+    if issued:
+        issue_claims(event.id, bulk_store())
     one.page.click("[data-join] button")
     one.stage("issued")
 

@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 from redis.exceptions import ConnectionError as NoConnection
 
-from coupons import holds, modes, reconciling, selectors, services
+from coupons import holds, modes, reconciling, selectors, services, standby, tasks
 from coupons.errors import AlreadyConfirmed, ClaimNotFound, HoldExpired, NotHeld
 from coupons.issuing import issue_claims
 from coupons.models import Coupon, FailedClaim, Reconciliation
@@ -20,8 +20,10 @@ from events import services as sales
 from events.errors import InvalidChange, SoldOut
 from events.models import Event
 from notifications.models import Notification
+from notifications.texts import texts
 from tests.api_kit import Caller, problem_of
 from tests.factories import make_user, make_users
+from tests.outages import no_redis
 from tests.sales import Crash, assert_sum
 
 Sale = Callable[..., Event]
@@ -350,3 +352,35 @@ def test_a_sale_that_is_changed_paused_or_closed_keeps_its_holds_and_their_units
     assert holds.due() == {event.id}
     assert holds.release_due(event.id, store) == 1
     assert counts(event, store) == (1, 0, 2)
+
+
+# Who sees to it -------------------------------------------------------------------------------------------------------
+
+
+def test_the_sweep_releases_what_is_due_and_needs_no_redis_to_know_of_it(sale: Sale, store: StockStore) -> None:
+    event, other, user = sale(hold_seconds=60), sale(hold_seconds=60), make_user()
+    hold(event, user.pk, store)
+    hold(other, user.pk, store)
+    let_time_pass(event)
+    with no_redis(), patch.object(tasks.release_holds, "apply_async") as sent:
+        tasks.sweep()
+    assert [call.args for call in sent.call_args_list] == [((event.id,),)]
+    tasks.release_holds(event.id)
+    assert counts(event, store) == (0, 0, event.quantity)
+
+
+def test_a_worker_that_hears_of_no_sweep_releases_them_itself(sale: Sale, store: StockStore) -> None:
+    event = sale(hold_seconds=60)
+    hold(event, make_user().pk, store)
+    let_time_pass(event)
+    standby.sweep()
+    assert counts(event, store) == (0, 0, event.quantity)
+
+
+def test_an_owner_hears_of_the_hold_in_words(sale: Sale, store: StockStore) -> None:
+    event, user = sale(hold_seconds=60, title="Lunch"), make_user()
+    holds.cancel(event_id=event.id, claim_id=hold(event, user.pk, store), reason="payment_failed")
+    held, ended = (texts([one], language="en")[one.pk] for one in Notification.objects.order_by("id"))
+    assert held.title == "Lunch: yours, once it is confirmed"
+    assert held.body.startswith("It is held for you until ")
+    assert "The payment failed" in ended.body

@@ -12,9 +12,10 @@ from coupons.models import Coupon, FailedClaim
 from coupons.stock.codes import ReserveCode
 from coupons.stock.records import LogEntry
 from coupons.stock.store import StockStore
+from coupons.strategies import STRATEGIES, Strategy
 from events import services as sales
 from events.errors import Invalid, SoldOut
-from events.models import Event
+from events.models import HOLDER_WAYS, Event
 from notifications.models import Notification
 from tests.api_kit import Caller, problem_of
 from tests.factories import make_user, make_users
@@ -265,6 +266,23 @@ def test_a_limit_that_an_operator_has_lowered_is_told_by_the_script(sale: Sale, 
         services.claim(event_id=event.id, user_id=user.pk, quantity=3)
     assert known.per_user_limit == 3
     assert refused.value.errors == {"quantity": ["A whole number from 1 to 2."]}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=list(STRATEGIES))
+def test_a_strategy_gives_several_in_a_claim_or_says_that_it_does_not(
+    sale: Sale, store: StockStore, strategy: Strategy
+) -> None:
+    limit = 1 if strategy.name in HOLDER_WAYS else 3
+    event, user = sale(strategy=strategy.name, quantity=5, per_user_limit=limit), make_user()
+    if strategy.several:
+        services.claim(event_id=event.id, user_id=user.pk, quantity=3)
+        issue_claims(event.id, store)
+        assert [sequence for sequence, _ in numbers(event)] == [1, 2, 3]
+    else:
+        with pytest.raises(Invalid):
+            services.claim(event_id=event.id, user_id=user.pk, quantity=2)
+    event.refresh_from_db()
+    assert event.issued == Coupon.objects.count() == (3 if strategy.several else 0)
 
 
 # Negative controls ----------------------------------------------------------------------------------------------------

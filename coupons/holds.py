@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from coupons import failures, metrics
+from coupons import direct, failures, metrics
 from coupons.errors import AlreadyConfirmed, ClaimNotFound, HoldCancelled, HoldExpired, NotHeld
 from coupons.locks import take_drain_lock
 from coupons.models import ClaimId, Coupon, FailedClaim
@@ -45,6 +45,7 @@ def confirm(*, event_id: int, claim_id: str) -> ClaimView:
     """
     name = _parse(event_id, claim_id)
     with transaction.atomic():
+        direct.wait_briefly()
         units = _locked(name)
         if not units:
             raise _ended(name)
@@ -73,6 +74,7 @@ def cancel(
     """
     name = _parse(event_id, claim_id)
     with transaction.atomic():
+        direct.wait_briefly()
         units = _locked(name)
         if not units:
             failed = _failed(name)

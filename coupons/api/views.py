@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 from structlog.contextvars import bind_contextvars
 
-from coupons import answers, holds, selectors, services
+from coupons import answers, direct, holds, selectors, services
 from coupons.api.requests import IDEMPOTENCY_KEY, idempotency_key
 from coupons.api.serializers import CancelSerializer, ClaimSerializer, CouponSerializer, claim_as_json
 from coupons.errors import CouponNotFound
@@ -37,6 +37,7 @@ LOCATION = OpenApiParameter(
 )
 
 
+PATIENCE = 0.3  # seconds that a decision on a hold waits for one of the few places to wait for the database
 BODY = {
     "type": "object",
     "properties": {
@@ -136,9 +137,11 @@ class ConfirmView(APIView):
         For users with the permission `coupons.confirm_claim`.
         """
         bind_contextvars(claim_id=claim_id)
-        if not _may_confirm(request):
-            raise PermissionDenied
-        return answers.claim(holds.confirm(event_id=event_id, claim_id=claim_id)).as_response()
+        with direct.slot(patience=PATIENCE):
+            if not _may_confirm(request):
+                raise PermissionDenied
+            claim = holds.confirm(event_id=event_id, claim_id=claim_id)
+        return answers.claim(claim).as_response()
 
 
 class CancelView(APIView):
@@ -160,9 +163,10 @@ class CancelView(APIView):
         bind_contextvars(claim_id=claim_id)
         body = CancelSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        owner = None if _may_confirm(request) else user_id_of(request)
         reason = body.validated_data["reason"]
-        claim = holds.cancel(event_id=event_id, claim_id=claim_id, reason=reason, user_id=owner)
+        with direct.slot(patience=PATIENCE):
+            owner = None if _may_confirm(request) else user_id_of(request)
+            claim = holds.cancel(event_id=event_id, claim_id=claim_id, reason=reason, user_id=owner)
         return answers.claim(claim).as_response()
 
 

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from coupons import holds, selectors, services
+from coupons import direct, holds, selectors, services
 from coupons.errors import CouponNotFound
 from coupons.pages import visitor
 from events.errors import Refusal
@@ -73,7 +73,8 @@ def cancel(request: HttpRequest, slug: str, claim_id: str) -> HttpResponse:
     """Give back what is held for the signed-in user, then show the claim."""
     event = find(slug)
     try:
-        holds.cancel(event_id=event.pk, claim_id=claim_id, user_id=request.user.pk)
+        with direct.slot():
+            holds.cancel(event_id=event.pk, claim_id=claim_id, user_id=request.user.pk)
     except Refusal as refusal:
         return refused(request, refusal, event=event)
     return redirect("coupon_pages:claim_result", slug, claim_id)

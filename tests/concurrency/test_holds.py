@@ -6,22 +6,24 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from coupons import holds, reconciling, services
+from coupons import claimants, holds, reconciling, services
 from coupons.errors import AlreadyConfirmed, HoldCancelled, HoldExpired
 from coupons.issuing import issue_claims
 from coupons.models import Coupon, FailedClaim, Reconciliation
 from coupons.stock.store import StockStore
 from events.errors import Refusal
 from events.models import Event
+from tests.concurrency.test_negative_controls import rebuilt
 from tests.concurrency.test_rush_on_one_event import at_once
 from tests.factories import make_users
 from tests.sales import assert_sum
+from tests.stock_kit import UnguardedStore, without_guard
 
 Sale = Callable[..., Event]
 ENDED = (AlreadyConfirmed, HoldCancelled, HoldExpired)
@@ -148,3 +150,57 @@ def test_a_rush_on_few_units_that_come_and_go_ends_with_all_of_them_confirmed(sa
     assert (event.issued, event.held, store.snapshot(event.id).stock) == (10, 0, 0)
     mended = Reconciliation.objects.exclude(mended_at=None)
     assert not mended.exists(), "what is under way is no drift"
+
+
+# P9, and its controls -------------------------------------------------------------------------------------------------
+
+
+def cancelled_and_not_given_back(event: Event, store: StockStore) -> None:
+    """A crash between the database and Redis."""
+    (name,) = hold_all(event, make_users(1), store)
+    with patch.object(holds, "_give_back_now"):
+        holds.cancel(event_id=event.id, claim_id=name)
+
+
+def reconcile_twice(event: Event, store: StockStore) -> None:
+    for _ in range(2):
+        reconciling.reconcile(event.id, store)
+
+
+def test_p9_a_reconciler_that_does_not_know_of_units_on_their_way_adds_them_a_second_time(
+    sale: Sale, store: StockStore
+) -> None:
+    event = sale(hold_seconds=60, quantity=1)
+    cancelled_and_not_given_back(event, store)
+    careless = rebuilt(reconciling._reconcile_stock, " - to_return)", ")")
+    with (
+        patch.dict(careless.__globals__, {"holds": Mock()}),
+        patch.object(reconciling, "_reconcile_stock", careless),
+        patch.object(claimants, "reconcile", return_value=[]),
+    ):
+        reconcile_twice(event, store)
+    holds.give_back(event.id, store)
+    assert store.snapshot(event.id).stock == 2
+
+
+def test_p9_it_gives_each_of_them_back_once(sale: Sale, store: StockStore) -> None:
+    event = sale(hold_seconds=60, quantity=1)
+    cancelled_and_not_given_back(event, store)
+    reconcile_twice(event, store)
+    holds.give_back(event.id, store)
+    assert_accounted(event, store)
+    assert store.snapshot(event.id).stock == 1
+
+
+def test_a_script_that_does_not_look_whether_the_owner_has_the_unit_gives_it_twice(
+    sale: Sale, store: StockStore
+) -> None:
+    event = sale(hold_seconds=60, quantity=1)
+    cancelled_and_not_given_back(event, store)
+    careless = UnguardedStore(
+        store.client, "release", without_guard("release", ("back == 'owner' and known or logged", "1"))
+    )
+    for _ in range(2):  # a crash after the script, before its mark is taken away
+        FailedClaim.objects.update(to_return=True)
+        holds.give_back(event.id, careless)
+    assert store.snapshot(event.id).stock == 2

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from coupons import direct, failures, metrics
 from coupons.errors import AlreadyConfirmed, ClaimNotFound, HoldCancelled, HoldExpired, NotHeld
-from coupons.locks import take_drain_lock
+from coupons.locks import PAGE, take_drain_lock
 from coupons.models import ClaimId, Coupon, FailedClaim
 from coupons.selectors import ClaimView, as_failed, as_written
 from coupons.stock.store import StockStore, bulk_store
@@ -135,11 +135,10 @@ def give_back(event_id: int, store: StockStore) -> int:
 
 def give_back_locked(event_id: int, store: StockStore) -> int:
     """`give_back`, for who has the lock."""
-    to_return = list(FailedClaim.objects.filter(event_id=event_id, to_return=True))
-    if not to_return:
-        return 0
-    given = store.release(event_id, [one.entry for one in to_return], back="owner")
-    FailedClaim.objects.filter(pk__in=[one.pk for one in to_return]).update(to_return=False)
+    given = 0
+    while to_return := list(FailedClaim.objects.filter(event_id=event_id, to_return=True)[:PAGE]):
+        given += store.release(event_id, [one.entry for one in to_return], back="owner")
+        FailedClaim.objects.filter(pk__in=[one.pk for one in to_return]).update(to_return=False)
     return given
 
 

@@ -38,7 +38,7 @@ class DatabaseStrategy(Strategy):
             except Overtaken:
                 time.sleep(random.uniform(0, PAUSE * 2**attempt))  # noqa: S311 - so that they do not meet again
                 continue
-            metrics.ISSUED.inc(quantity)
+            (metrics.HELD if claim.status == "held" else metrics.ISSUED).inc(quantity)
             return ClaimResult(claim, "accepted")
         raise Unavailable
 

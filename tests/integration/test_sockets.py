@@ -8,6 +8,7 @@ import pytest
 from django_redis import get_redis_connection
 from websockets.exceptions import InvalidStatus
 
+from coupons import holds
 from events import services
 from events.models import Event
 from notifications.live import CHANNEL, publish
@@ -80,6 +81,24 @@ def test_the_caller_hears_of_their_claim_and_nobody_else_does(sale: Sale, gate: 
         assert frames[0]["notification"]["data"] == {"event_id": 0}, (
             "the first that came: the one before was not for it"
         )
+
+
+def test_the_caller_hears_of_a_hold_and_of_how_it_ends(sale: Sale, gate: Server) -> None:
+    event, (pays, cancels) = sale(quantity=5, hold_seconds=60), make_users(2)
+    gate.claim_all(event, [pays, cancels])
+    held = issue(event.id)
+    ends = {pays: holds.confirm, cancels: holds.cancel}
+    for user, end in ends.items():
+        with socket(gate.port, of(event), subprotocols=bearer(user)) as one:
+            first = one.hear_until("claim")
+            assert (first["status"], "coupon" in first) == ("held", False)
+            publish([told for told in held if told[0] == user])
+            assert one.hear_until("notification")["notification"]["kind"] == "claim_held"
+            assert one.hear_until("claim")["hold_expires_at"] == first["hold_expires_at"]
+            becomes = end(event_id=event.id, claim_id=first["id"])
+            kind = "coupon_issued" if end is holds.confirm else "claim_rejected"
+            publish([(user, notification(kind, data={"event_id": event.id, "claim_id": first["id"]}))])
+            assert one.hear_until("claim")["status"] == becomes.status == ("issued" if user == pays else "rejected")
 
 
 def test_who_rejoins_hears_at_once_what_became_of_the_claim(sale: Sale, gate: Server) -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
+from coupons.rush.visitors import Role
 from coupons.stock import keys
 from tests.faults.faults import FAULTS, Fault, Scene
 from tests.faults.playing import play
-from tests.faults.scenarios import SCENARIOS, Load, Scenario, at_random
+from tests.faults.scenarios import SCENARIOS, Load, Room, Scenario, at_random
 from tests.faults.system import System
 from tests.faults.table import Table
 
@@ -85,6 +87,22 @@ def test_units_that_are_taken_away_are_found_out(system: System) -> None:
     played = play(system, deed(units_taken), seed=1)
     assert played.broken == ["P7"]
     assert played.issued == 193
+
+
+def test_a_waiting_room_that_nobody_needs_a_pass_of_is_found_out(system: System) -> None:
+    def room_opened_wide(scene: Scene) -> Iterator[None]:
+        with scene.system.stock.client() as client:
+            client.hset(keys.state(scene.event_id), "room", "0")
+        yield
+
+    outside = Room(shares={Role.PATIENT: 50, Role.OUTSIDE: 50}, patience=5.0)
+    played = play(system, replace(deed(room_opened_wide), room=outside), seed=1)
+    assert "W5" in played.broken
+
+
+def test_a_sale_that_should_have_moved_to_the_database_and_did_not_is_found_out(system: System) -> None:
+    played = play(system, Scenario("nothing", load=SMALL, outages=1), seed=1)
+    assert (played.broken, played.kept) == ([], False)
 
 
 def test_a_fault_that_breaks_off_leaves_the_system_whole(system: System) -> None:

@@ -28,8 +28,10 @@ def _seconds() -> float:
     return random.uniform(*SECONDS)  # noqa: S311 - no secret
 
 
-# Apart from those of claims: a crowd that asks where it stands must not keep out those whose turn it is.
-place = Places(settings.DATABASE_CLAIMS, retry_after=_seconds).one
+# Apart from those of claims: a crowd that asks where it stands must not keep out those whose turn it is. And fewer: a
+# thread of the process must be left to refuse the rest.
+PLACES = max(1, settings.DATABASE_CLAIMS // 2)
+place = Places(PLACES, retry_after=_seconds).one
 
 
 def is_admitted(event: Event, user_id: int, now: datetime) -> bool:

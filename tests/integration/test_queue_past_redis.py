@@ -11,7 +11,6 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from django.conf import settings as configured
 from django.utils import timezone
 from redis.exceptions import RedisError
 
@@ -167,7 +166,7 @@ def test_when_all_places_are_taken_a_visit_is_refused_at_once_and_a_claim_is_not
     modes.fall_back(room.id, epoch=1)
     catalogue.refresh()
     with ExitStack() as places:
-        for _ in range(configured.DATABASE_CLAIMS):
+        for _ in range(past_redis.PLACES):
             places.enter_context(past_redis.place())
         caller, path = Caller(token=forge(user_id=second)), f"/api/v1/events/{room.id}/queue"
         for ask_so in (caller.get, caller.post):

@@ -8,14 +8,14 @@ from redis.exceptions import RedisError
 
 from coupons import at_once, direct, metrics
 from coupons.direct import Overtaken
-from coupons.errors import UnknownUser
+from coupons.errors import AlreadyClaimed, UnknownUser
 from coupons.selectors import ClaimView, as_written
 from coupons.stock.records import instant
 from coupons.stock.ways import HotWayStore, Seen, Taken, hot_ways
 from coupons.strategies.base import ClaimResult, Strategy
 from coupons.strategies.database import PATIENCE
 from events.catalogue import KnownEvent
-from events.errors import SoldOut, Unavailable
+from events.errors import Refusal, SoldOut, Unavailable
 from events.models import Event
 
 
@@ -50,12 +50,9 @@ class HoldingStrategy(Strategy):
             try:
                 claim = _write(event, user_id, request, taken.number)
             except Overtaken:
-                if known := _known(event.id, user_id, request):
-                    return ClaimResult(known, "repeated")
-                self._give_back(event, user_id, taken, ways)
-                raise Unavailable from None
-            except (SoldOut, UnknownUser):
-                self._give_back(event, user_id, taken, ways)
+                return self._explain(event, user_id, request, taken)
+            except UnknownUser:
+                self._give_back(event, user_id, taken)
                 raise
         metrics.ISSUED.inc()
         return ClaimResult(claim, "accepted")
@@ -72,10 +69,23 @@ class HoldingStrategy(Strategy):
     def give_back(self, event: KnownEvent, user_id: int, ways: HotWayStore) -> None:
         """Undo `take`."""
 
-    def _give_back(self, event: KnownEvent, user_id: int, taken: Taken, ways: HotWayStore) -> None:
+    def _explain(self, event: KnownEvent, user_id: int, request: str, taken: Taken) -> ClaimResult:
+        """Why no coupon was written although Redis had a unit. Who has one already stays among the holders."""
+        try:
+            if known := _known(event.id, user_id, request):
+                return ClaimResult(known, "repeated")
+        except AlreadyClaimed:
+            raise
+        except Refusal:
+            self._give_back(event, user_id, taken)
+            raise
+        self._give_back(event, user_id, taken)
+        raise Unavailable
+
+    def _give_back(self, event: KnownEvent, user_id: int, taken: Taken) -> None:
         if taken.new:
             with suppress(RedisError):  # the reconciler does it
-                self.give_back(event, user_id, ways)
+                self.give_back(event, user_id, hot_ways())
 
 
 def _write(event: KnownEvent, user_id: int, request: str, number: int) -> ClaimView:

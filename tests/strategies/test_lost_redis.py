@@ -8,9 +8,11 @@ import pytest
 from django.utils import timezone
 
 from coupons import modes, services
+from coupons.errors import AlreadyClaimed
 from coupons.models import Coupon, FailedClaim
 from coupons.reconciling import look, reconcile
 from coupons.stock.store import StockStore
+from coupons.stock.ways import bulk_ways
 from coupons.strategies import STRATEGIES, Strategy
 from events import services as sales
 from events.catalogue import catalogue
@@ -95,6 +97,24 @@ def test_a_sale_that_was_closed_has_its_keys_let_go(sale: Sale, store: StockStor
     assert reconcile(event.pk, store) == []
     kept = [key for key in map(str, store.client.scan_iter("*")) if int(store.client.ttl(key)) < 0]
     assert kept == []
+
+
+@pytest.mark.parametrize("name", ["redis_set", "redis_counter"])
+def test_of_a_redis_that_has_too_much_no_more_is_sold_and_nobody_left_in_it(
+    sale: Sale, store: StockStore, name: str
+) -> None:
+    event, (owner, late) = sale(strategy=name, quantity=1), make_users(2)
+    claim(event, owner)
+    bulk_ways().remove(event.pk, [owner])  # as if Redis had lost its last moments
+    store.adjust(event.pk, epoch=1, delta=1)
+    with pytest.raises(SoldOut):
+        claim(event, late)
+    assert not bulk_ways().look(event.pk, late).holds
+    assert bulk_ways().look(event.pk, late).holders == 0
+    with pytest.raises(AlreadyClaimed):
+        claim(event, owner)
+    assert bulk_ways().look(event.pk, owner).holds
+    assert_exactly(event, 1)
 
 
 def test_what_was_queued_when_redis_was_lost_is_issued_or_its_owner_told_why_not(sale: Sale, store: StockStore) -> None:

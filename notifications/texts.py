@@ -75,6 +75,8 @@ def _words(notification: Notification, subject: Subject) -> tuple[str, str, str]
 
 def _why(reason: str) -> str:
     match reason:
+        case "sold_out":
+            return _("All coupons were gone before your claim had its turn. We are sorry.")
         case "cancelled":
             return _("Your claim was cancelled. You may claim again as long as there are coupons.")
         case "payment_failed":

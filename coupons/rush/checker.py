@@ -16,7 +16,7 @@ from typing import NamedTuple
 from coupons.rush.history import Exchange, percentile
 
 # Reasons of a rejected claim that never had a unit which it could give back.
-WITHOUT_UNIT = ("stock_exhausted", "outage")
+WITHOUT_UNIT = ("stock_exhausted", "outage", "sold_out")
 UNAVAILABLE = 503
 MILLISECONDS = 1000  # in a second
 

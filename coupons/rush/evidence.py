@@ -14,7 +14,7 @@ from coupons.rush.history import BILLION
 from coupons.rush.stays import FOREVER, Period, Room
 from events import stock
 from events.errors import Unavailable
-from events.models import Event
+from events.models import SCRIPT_WAYS, Event
 from events.stock import Level
 
 LOOK_EVERY = 0.2  # seconds
@@ -69,7 +69,8 @@ def read(event_id: int, *, before: Before) -> Database:
         before=before.claims,
         loads=event.epoch - before.epoch,
         mended=[(expected or 0) - (found or 0) for expected, found in mended.values_list("expected", "found")],
-        stock=level.stock if level and level.epoch else None,
+        # Other strategies have no stock in Redis, or none that is told by the same number.
+        stock=level.stock if level and level.epoch and event.strategy in SCRIPT_WAYS else None,
         backlog=level.backlog if level else 0,
     )
 

@@ -2,9 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
+import psycopg
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from coupons import selectors, services
@@ -15,14 +18,24 @@ from coupons.stock.store import StockStore
 from coupons.strategies import STRATEGIES, Strategy
 from events import services as sales
 from events.catalogue import catalogue
-from events.errors import Closed, EventNotFound, InvalidChange, NotOpen, Paused, SoldOut
-from events.models import Event
+from events.errors import (
+    Closed,
+    EventNotFound,
+    Invalid,
+    InvalidChange,
+    NotOpen,
+    Paused,
+    RateLimited,
+    SoldOut,
+    Unavailable,
+)
+from events.models import HOLDER_WAYS, Event
 from notifications.models import Notification
 from tests.factories import make_event, make_user, make_users
 from tests.sales import NOBODY
 from tests.strategies.conftest import Forks
 from tests.strategies.kit import assert_exactly, assert_in_order, claim, settle
-from tests.strategies.points import OF_A_DRAIN, STEPS
+from tests.strategies.points import OF_A_DRAIN, STEPS, at
 
 Sale = Callable[..., Event]
 
@@ -138,6 +151,29 @@ def test_refusals_are_those_of_the_contract(sale: Sale, strategy: Strategy) -> N
 
 
 @every
+def test_who_asks_too_often_is_told_so_where_that_is_promised(sale: Sale, strategy: Strategy) -> None:
+    event, user = sale(strategy=strategy.name, quantity=2, rate_per_second=1, burst=1), make_user().pk
+    claim(event, user)
+    with pytest.raises(RateLimited if strategy.limits_requests else AlreadyClaimed):
+        claim(event, user)
+
+
+@every
+def test_several_units_are_claimed_at_once_where_that_is_promised(sale: Sale, strategy: Strategy) -> None:
+    limit = 1 if strategy.name in HOLDER_WAYS else 2
+    event, user = sale(strategy=strategy.name, quantity=3, per_user_limit=limit), make_user().pk
+    if strategy.several:
+        assert services.claim(event_id=event.pk, user_id=user, quantity=2).claim.quantity == 2
+        settle(event)
+        assert Coupon.objects.filter(user=user).count() == 2
+    else:
+        with pytest.raises(Invalid):
+            services.claim(event_id=event.pk, user_id=user, quantity=2)
+        assert not Coupon.objects.exists()
+        claim(event, user)
+
+
+@every
 def test_a_user_who_is_gone_takes_no_unit_for_good(sale: Sale, strategy: Strategy) -> None:
     event, user = sale(strategy=strategy.name, quantity=1), make_user().pk
     try:
@@ -190,6 +226,30 @@ def test_a_process_that_is_killed_has_its_claim_finished_by_the_next_request(
     assert_exactly(event, 3)
     with pytest.raises(SoldOut):
         claim(event, users[3])
+
+
+@pytest.mark.parametrize(("name", "step"), [(name, step) for name, steps in STEPS.items() for step in steps])
+def test_a_claim_whose_session_is_ended_is_finished_by_the_next_request(sale: Sale, name: str, step: str) -> None:
+    event, users = sale(strategy=name, quantity=3), make_users(4)
+    with at(step, end_session), suppress(Unavailable):
+        services.claim(event_id=event.pk, user_id=users[0], idempotency_key="key")
+    connection.close()
+    for user in users[1:3]:
+        assert claim(event, user).result == "accepted"
+    settle(event)
+    mine = claim(event, users[0], "key")
+    assert claim(event, users[0], "key").claim.id == mine.claim.id
+    settle(event)
+    assert_exactly(event, 3)
+    with pytest.raises(SoldOut):
+        claim(event, users[3])
+
+
+def end_session() -> None:
+    """PostgreSQL ends the session that the claim is using, or would use next."""
+    connection.ensure_connection()
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
 
 
 @pytest.mark.parametrize("step", OF_A_DRAIN)

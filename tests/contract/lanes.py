@@ -38,7 +38,10 @@ _NAME = re.compile(rb"<(\w+)>")
 _REQUEST_ID = re.compile(rb"(?im)^x-request-id:[ \t]*(.*?)[ \t]*\r$")
 _MOMENT = r'"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"'
 _VARIES = [
-    (re.compile(rf'"(opens_at|closes_at|claimed_at|issued_at|pass_expires_at)":{_MOMENT}'), r'"\1":"a moment"'),
+    (
+        re.compile(rf'"(opens_at|closes_at|claimed_at|issued_at|pass_expires_at|hold_expires_at)":{_MOMENT}'),
+        r'"\1":"a moment"',
+    ),
     (re.compile(r'"(server_time|sequence|event_id|eta_seconds|poll_after_ms|waiting)":\d+'), r'"\1":"a number"'),
     (re.compile(r'"(seed|seed_hash)":"[0-9a-f]+"'), r'"\1":"drawn"'),
     (re.compile(r'\{"code":"[^"]+","event_id"'), '{"code":"a code","event_id"'),
@@ -208,6 +211,8 @@ def _events(owner: int, other: int) -> dict[str, str]:
         "database": published("database"),
         "database_too": published("database, and nobody claims"),
         "history": published("history", per_user_limit=3),
+        "holds": published("holds", hold_seconds=3600),
+        "several": published("several units", per_user_limit=3),
         "draft": make_event(title="draft"),
         **_rooms(published),
     }
@@ -255,6 +260,10 @@ def _claims(events: Mapping[str, Event], owner: int, other: int) -> Iterator[tup
     (rejected,) = reserve(store, event, owner)
     failures.reject(event.id, [rejected], FailedClaim.Reason.ERROR)
     store.release(event.id, [rejected])
+    for name in ("holds", "several"):
+        store.reserve(events[name].id, epoch=1, claims=[(owner, "", 1 if name == "holds" else 3)])
+        issue_claims(events[name].id, store)
+        yield f"of_{name}", f"{events[name].id}-1-1"
     found = {"issued_before": before, "issued": issued, "foreign": foreign, "rejected": rejected}
     for name, entry in found.items():
         yield name, f"{event.id}-{entry.entry_id}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.corpus import BEARER, CLAIMS, EVENTS, OWNER, Case, ask, case, claim, poll, state
+from tests.contract.corpus import BEARER, CLAIMS, EVENTS, JSON, OWNER, Case, ask, case, claim, poll, state
 from tests.contract.lanes import Lanes
 
 KEY = "Idempotency-Key: "
@@ -34,6 +34,24 @@ CASES = [
     case("database, a user who is gone", claim(event="database"), answers="401 unauthenticated"),
     # Polls
     case("issued just now", ask("GET", f"{HISTORY}/<issued>", OWNER), answers="200"),
+    case("held", ask("GET", f"{EVENTS}/<holds>/claims/<of_holds>", OWNER), answers="200"),
+    case("who holds and claims again", ask("POST", f"{EVENTS}/<holds>/claims", OWNER), answers="409 already_claimed"),
+    case("of several units", ask("GET", f"{EVENTS}/<several>/claims/<of_several>", OWNER), answers="200"),
+    case(
+        "several units, and again under the same key",
+        *[claim(JSON, "Idempotency-Key: k", body=b'{"quantity":3}', event="several")] * 2,
+        answers=["202", "202"],
+    ),
+    case(
+        "more than are left to the user",
+        *[claim(JSON, body=b'{"quantity":2}', event="several")] * 2,
+        answers=["202", "409 already_claimed"],
+    ),
+    case(
+        "a confirmation of who may not",
+        ask("POST", f"{EVENTS}/<holds>/claims/<of_holds>/confirm", OWNER),
+        answers="403 forbidden",
+    ),
     case("issued before", ask("GET", f"{HISTORY}/<issued_before>", OWNER), answers="200"),
     case("rejected", ask("GET", f"{HISTORY}/<rejected>", OWNER), answers="200"),
     case("another's", ask("GET", f"{HISTORY}/<foreign>", OWNER), answers="404 not_found"),

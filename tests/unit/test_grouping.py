@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from events import grouping
 from events.errors import Unavailable
 from events.grouping import Grouped
 
@@ -135,3 +137,29 @@ def test_what_cannot_even_be_started_is_told_too() -> None:
 
     with pytest.raises(Unavailable):
         asyncio.run(scenario())
+
+
+def between_calls(monkeypatch: pytest.MonkeyPatch, apart: float) -> list[float]:
+    """Seconds between the calls of three who ask one after another, each as soon as the one before is answered."""
+    monkeypatch.setattr(grouping, "APART", apart)
+    began: list[float] = []
+
+    async def double(_: int, questions: Sequence[int]) -> list[int]:
+        began.append(asyncio.get_running_loop().time())
+        return [2 * one for one in questions]
+
+    async def scenario() -> None:
+        one = Grouped(double, at_most=1, waiting=10)
+        for number in range(3):
+            assert await one.ask(7, number) == 2 * number
+
+    asyncio.run(scenario())
+    return [later - earlier for earlier, later in pairwise(began)]
+
+
+def test_calls_for_a_key_begin_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert min(between_calls(monkeypatch, 0.1)) >= 0.1
+
+
+def test_without_that_they_begin_as_soon_as_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert min(between_calls(monkeypatch, 0.0)) < 0.1

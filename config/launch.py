@@ -114,6 +114,7 @@ def _compare(port: int, options: Sequence[str]) -> int:
         _manage(environment, "migrate", "--verbosity", "0")
         tell("every way to hand out coupons, in turn: a few minutes")
         command = [sys.executable, "manage.py", "compare_strategies", *options]
+        environment.setdefault("LOG_LEVEL", "ERROR")  # a line for each who came too late would be all that is seen
         return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode  # noqa: S603
 
 

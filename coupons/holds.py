@@ -44,6 +44,8 @@ def confirm(*, event_id: int, claim_id: str) -> ClaimView:
     cancelled, `NotHeld` for one that is no hold (yet).
     """
     name = _parse(event_id, claim_id)
+    if not _units(name):  # told without the lock, for which others wait, and before Redis is asked
+        raise _ended(name)
     with transaction.atomic():
         direct.wait_briefly()
         units = _locked(name)
@@ -73,25 +75,28 @@ def cancel(
     Raises `ClaimNotFound`, `AlreadyConfirmed`, and `NotHeld` for what is no hold (yet).
     """
     name = _parse(event_id, claim_id)
+    seen = _units(name)  # as in `confirm`: whoever is told no needs no lock
+    if seen and user_id not in (None, seen[0].user_id):
+        raise ClaimNotFound
+    if seen and _cancelled(name, Reason(reason)):
+        log.info("hold_cancelled", claim_id=claim_id, reason=reason)
+        _give_back_now(event_id)
+    failed = _failed(name)
+    if failed is None or user_id not in (None, failed.user_id):
+        raise _unknown(name, user_id)
+    return as_failed(failed)
+
+
+def _cancelled(name: ClaimId, reason: FailedClaim.Reason) -> bool:
+    """Release the hold; False where it has ended meanwhile. Raises `AlreadyConfirmed`."""
     with transaction.atomic():
         direct.wait_briefly()
         units = _locked(name)
-        if not units:
-            failed = _failed(name)
-            if failed is None or user_id not in (None, failed.user_id):
-                raise _unknown(name, user_id)
-            return as_failed(failed)
-        if user_id not in (None, units[0].user_id):
-            raise ClaimNotFound
-        if units[0].status == Coupon.Status.ISSUED:
+        if units and units[0].status == Coupon.Status.ISSUED:
             raise AlreadyConfirmed(as_written(*units))
-        _release(units[0].event, units, Reason(reason))
-        failed = _failed(name)
-    log.info("hold_cancelled", claim_id=claim_id, reason=reason)
-    _give_back_now(event_id)
-    if failed is None:
-        raise RuntimeError(f"claim {claim_id} was released without a trace")
-    return as_failed(failed)
+        if units:
+            _release(units[0].event, units, reason)
+        return bool(units)
 
 
 def due() -> set[int]:

@@ -92,6 +92,7 @@ def test_without_the_lock_and_its_guard_a_unit_is_both_issued_and_on_sale(sale: 
     looked = holds._units(holds._parse(event.id, name))
     holds.cancel(event_id=event.id, claim_id=name)
     with (
+        patch.object(holds, "_units", return_value=looked),
         patch.object(holds, "_locked", return_value=looked),
         pytest.raises(HoldExpired),
         transaction.atomic(),

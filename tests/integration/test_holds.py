@@ -7,7 +7,9 @@ from unittest.mock import patch
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from redis.exceptions import ConnectionError as NoConnection
 
@@ -210,6 +212,23 @@ def test_a_claim_that_waits_in_the_log_is_no_hold_yet(sale: Sale, store: StockSt
             holds.confirm(event_id=event.id, claim_id=unknown)
     issue_claims(event.id, store)
     assert holds.confirm(event_id=event.id, claim_id=name).status == "issued"
+
+
+def test_who_is_told_no_takes_no_lock_and_redis_is_not_asked_under_one(sale: Sale, store: StockStore) -> None:
+    event, (owner, other) = sale(hold_seconds=60), make_users(2)
+    name, unknown = hold(event, owner, store), f"{event.id}-1-99"
+    with CaptureQueriesContext(connection) as asked:
+        for refused in (
+            lambda: holds.confirm(event_id=event.id, claim_id=unknown),
+            lambda: holds.cancel(event_id=event.id, claim_id=unknown, user_id=other),
+            lambda: holds.cancel(event_id=event.id, claim_id=name, user_id=other),
+        ):
+            with pytest.raises(ClaimNotFound):
+                refused()
+    assert not [one["sql"] for one in asked if "FOR NO KEY UPDATE" in one["sql"]]
+    with CaptureQueriesContext(connection) as asked:
+        holds.confirm(event_id=event.id, claim_id=name)
+    assert [one["sql"] for one in asked if "FOR NO KEY UPDATE" in one["sql"]], "that is how a lock looks"
 
 
 def test_without_holds_a_claim_is_issued_and_cannot_be_cancelled(sale: Sale, store: StockStore) -> None:

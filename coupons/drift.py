@@ -8,6 +8,9 @@ from django.utils import timezone
 
 from coupons import metrics
 from coupons.models import Reconciliation
+from coupons.stock.codes import AdjustCode
+from coupons.stock.store import StockStore
+from events.models import Event
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +68,26 @@ def mend(row: Reconciliation) -> None:
     row.save()
     metrics.DRIFT.labels(kind=row.kind, outcome="mended").inc()
     log.warning("drift_mended", event_id=row.event_id, kind=row.kind, expected=row.expected, found=row.found)
+
+
+def hold_stock(event: Event, store: StockStore, *, expected: int, found: int, dry_run: bool) -> list[Reconciliation]:
+    """Hold the units that Redis found beside those that the database implies, and mend what was seen twice, by a delta.
+
+    The drift that was found, if any; nothing is written with `dry_run`.
+    """
+    if dry_run:
+        if found == expected:
+            return []
+        return [unsaved(event.pk, Reconciliation.Kind.STOCK, expected=expected, found=found)]
+    seen = see(event.pk, Reconciliation.Kind.STOCK, expected=expected, found=found)
+    if seen is None:
+        return []
+    if seen.twice:
+        # Claims may have taken units since the look: what is not there any more cannot be taken away.
+        code, _ = store.adjust(event.pk, epoch=event.epoch, delta=expected - found)
+        if code is AdjustCode.ADJUSTED:
+            mend(seen.row)
+    return [seen.row]
 
 
 def unsaved(

@@ -10,7 +10,6 @@ from itertools import islice
 from coupons import drift
 from coupons.locks import PAGE, locked_event
 from coupons.models import Coupon, Reconciliation
-from coupons.stock.codes import AdjustCode
 from coupons.stock.store import StockStore
 from coupons.stock.ways import WayStore, bulk_ways
 from events.models import Event
@@ -52,18 +51,7 @@ def reconcile_counter(event: Event, store: StockStore, *, dry_run: bool) -> list
     """Hold the counter beside the set: each holder has one of the units. The caller holds the drain lock."""
     seen_now = bulk_ways().look(event.pk, 0)
     expected = max(0, event.quantity - seen_now.holders)
-    if dry_run:
-        if seen_now.stock == expected:
-            return []
-        return [drift.unsaved(event.pk, Kind.STOCK, expected=expected, found=seen_now.stock)]
-    seen = drift.see(event.pk, Kind.STOCK, expected=expected, found=seen_now.stock)
-    if seen is None:
-        return []
-    if seen.twice:
-        code, _ = store.adjust(event.pk, epoch=event.epoch, delta=expected - seen_now.stock)
-        if code is AdjustCode.ADJUSTED:
-            drift.mend(seen.row)
-    return [seen.row]
+    return drift.hold_stock(event, store, expected=expected, found=seen_now.stock, dry_run=dry_run)
 
 
 def _mend(event_id: int, kind: Reconciliation.Kind, users: list[int], ways: WayStore) -> None:

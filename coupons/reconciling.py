@@ -18,7 +18,6 @@ from coupons.issuing import settle_leftovers
 from coupons.loading import highest_sequence, load, window_of
 from coupons.locks import is_free, locked_event
 from coupons.models import FailedClaim, Reconciliation
-from coupons.stock.codes import AdjustCode
 from coupons.stock.records import Snapshot
 from coupons.stock.store import StockStore
 from events.models import DATABASE_WAYS, HOLDER_WAYS, SCRIPT_WAYS, Event
@@ -128,21 +127,7 @@ def _reconcile_stock(event: Event, store: StockStore, *, dry_run: bool) -> list[
     unsettled = claimants.unsettled(event.id, store) if dry_run else 0
     to_return = FailedClaim.objects.filter(event=event, to_return=True).count()
     expected = max(0, event.quantity - event.issued - (snapshot.backlog - unsettled) - to_return)
-    if dry_run:
-        if snapshot.stock == expected:
-            return []
-        return [drift.unsaved(event.id, Kind.STOCK, expected=expected, found=snapshot.stock)]
-
-    seen = drift.see(event.id, Kind.STOCK, expected=expected, found=snapshot.stock)
-    if seen is None:
-        return []
-    if seen.twice:
-        delta = expected - snapshot.stock
-        # Claims may have taken units since the look: what is not there any more cannot be taken away.
-        code, _ = store.adjust(event.id, epoch=event.epoch, delta=delta)
-        if code is AdjustCode.ADJUSTED:
-            drift.mend(seen.row)
-    return [seen.row]
+    return drift.hold_stock(event, store, expected=expected, found=snapshot.stock, dry_run=dry_run)
 
 
 def _why_reload(event: Event, snapshot: Snapshot) -> Reconciliation.Kind | None:

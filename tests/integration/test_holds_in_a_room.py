@@ -51,7 +51,7 @@ def test_without_a_room_a_sale_is_sold_out_and_opens_again_when_a_unit_comes_bac
 def test_a_unit_that_comes_back_goes_to_the_next_in_line_and_the_last_confirmation_ends_the_queue(
     sale: Sale, store: StockStore
 ) -> None:
-    event, (one, two, three) = sale(hold_seconds=60, quantity=1, waiting_room=True), make_users(3)
+    event, (one, two, three) = sale(hold_seconds=60, quantity=1, waiting_room=True, admission_rate=1000), make_users(3)
     for user in (one, two, three):
         service.visit(event.id, user, 1, "join")
     name = claim(event, one, store)
@@ -83,7 +83,7 @@ def test_who_has_a_hold_is_told_of_it_and_not_that_it_is_issued(sale: Sale, stor
 
 
 def test_in_the_database_too_people_wait_for_what_may_come_back(sale: Sale, store: StockStore) -> None:
-    event, (one, two) = sale(hold_seconds=60, quantity=1, waiting_room=True), make_users(2)
+    event, (one, two) = sale(hold_seconds=60, quantity=1, waiting_room=True, admission_rate=1000), make_users(2)
     for user in (one, two):
         service.visit(event.id, user, 1, "join")
     checkpoint.checkpoint(event.id, bulk_room_store())

@@ -51,7 +51,7 @@ def granian(what: str, *, host: str, port: int, connections: int) -> list[str]:
     lanes = {
         # One thread of Rust reads and writes for one that runs Python: a second would only take turns with it.
         "gate": [
-            *("config.asgi:application", "--interface", "asgi", "--runtime-threads", "1"),
+            *("config.asgi:application", "--interface", "asgi", "--loop", "uvloop", "--runtime-threads", "1"),
             *("--workers", str(settings.GATE_PROCESSES)),
         ],
         "web": [

@@ -28,7 +28,7 @@ STARTS_WITHIN = 30  # seconds
 # What granian is told of each lane at the least: that of Django, and that of the rush.
 LANES = {
     "web": ["config.wsgi:application", "--interface", "wsgi", "--blocking-threads", "2"],
-    "gate": ["config.asgi:application", "--interface", "asgi"],
+    "gate": ["config.asgi:application", "--interface", "asgi", "--loop", "uvloop"],
 }
 
 

@@ -6,7 +6,7 @@ clients for those (`client`, `cluster`) would have to be mended in its asynchron
 
 import asyncio
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis import asyncio as aio
 from redis.asyncio.retry import Retry
@@ -67,28 +67,39 @@ async def within(seconds: float, call: Awaitable[T]) -> T:
     Not `asyncio.timeout`: after a turn of the loop that took longer than `seconds`, in which a thousand requests were
     read, that gives up a call whose answer lies in the socket, and a busy gate takes a quick Redis for a dead one.
     """
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    ended = given_up = False
-
-    def give_up(looks: int) -> None:
-        nonlocal given_up
-        if ended or task is None:
-            return
-        if looks:
-            loop.call_soon(give_up, looks - 1)
-        else:
-            given_up = True
-            task.cancel()
-
-    timer = loop.call_later(seconds, give_up, LOOKS)
+    patience = _Patience(asyncio.current_task())
+    timer = asyncio.get_running_loop().call_later(seconds, patience.look, LOOKS)
     try:
         return await call
     except asyncio.CancelledError:
-        if task is None or not given_up:
+        if patience.task is None or not patience.given_up:
             raise
-        task.uncancel()
+        patience.task.uncancel()
         raise RedisTimeoutError(f"no answer within {seconds} s") from None
     finally:
-        ended = True
+        patience.task = None
         timer.cancel()
+
+
+class _Patience:
+    """Whose call is cancelled when it has ended.
+
+    A class and not a function within a function: that one would hold itself and the task, and each call would be left
+    to the garbage collector, which then held up a rush for tens of milliseconds a few times a minute.
+    """
+
+    __slots__ = ("given_up", "task")
+
+    def __init__(self, task: "asyncio.Task[Any] | None") -> None:
+        self.task = task  # None once the call has ended
+        self.given_up = False
+
+    def look(self, looks: int) -> None:
+        """Cancel the call, unless it ends in so many more turns of the loop."""
+        if self.task is None:
+            return
+        if looks:
+            asyncio.get_running_loop().call_soon(self.look, looks - 1)
+        else:
+            self.given_up = True
+            self.task.cancel()

@@ -18,7 +18,7 @@ from tests.benchmarks.load import Load, fire
 STARTS_WITHIN = 30.0  # seconds
 
 WSGI = ("--interface", "wsgi", "--blocking-threads", "4")
-ASGI = ("--interface", "asgi")
+ASGI = ("--interface", "asgi", "--loop", "uvloop")
 
 
 @dataclass(frozen=True, slots=True)

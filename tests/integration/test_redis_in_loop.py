@@ -1,11 +1,13 @@
 """Redis asked from an event loop: the same answers as from a thread, and the same patience."""
 
 import asyncio
+import gc
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 from django.conf import settings
 from django.test import override_settings
 from redis import asyncio as aio
@@ -27,6 +29,21 @@ PATIENCE = 0.1  # seconds
 ANSWER_LATE = "for i = 1, 3000000 do end return 'here'"  # some 20 ms: a script's clock stands still
 
 
+@pytest.fixture(autouse=True, params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def _loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop of the gate, and the one of a server that was told of no other."""
+    monkeypatch.setitem(LOOP, "factory", request.param)
+
+
+LOOP: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {}
+
+
+def run(scenario: Coroutine[Any, Any, Any]) -> Any:
+    """In a loop of its own."""
+    with asyncio.Runner(loop_factory=LOOP["factory"]) as runner:
+        return runner.run(scenario)
+
+
 def in_one_loop(question: Callable[[Hot], Awaitable[Any]]) -> Any:
     """Ask in a loop of its own, with what this process asks Redis by, made anew."""
 
@@ -38,7 +55,7 @@ def in_one_loop(question: Callable[[Hot], Awaitable[Any]]) -> Any:
             assert hot._loop_client is not None
             await hot._loop_client.aclose()
 
-    return asyncio.run(scenario())
+    return run(scenario())
 
 
 def ping(hot: Hot, event_id: int = 7) -> Awaitable[Any]:
@@ -158,7 +175,7 @@ def asked_in_a_busy_loop(patience: Callable[[float, Awaitable[Any]], Awaitable[A
         finally:
             await client.aclose()
 
-    return asyncio.run(scenario())
+    return run(scenario())
 
 
 def test_a_loop_that_was_busy_takes_the_answer_that_has_come_meanwhile() -> None:
@@ -172,6 +189,21 @@ def test_with_the_librarys_timeout_that_test_fails() -> None:
 
     with pytest.raises(TimeoutError):
         asked_in_a_busy_loop(librarys)
+
+
+def test_a_call_leaves_nothing_to_the_garbage_collector() -> None:
+    async def often(hot: Hot) -> int:
+        await ping(hot)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(100):
+                await ping(hot)
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert in_one_loop(often) < 100, "objects that were left: less than one a call"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from typing import Any
 import hiredis
 import pytest
 
-from coupons.stock import keys
 from coupons.stock.store import StockStore
 from tests.stock_kit import window
 from tests.topologies import DATA, HOST, Node, until
@@ -84,13 +83,13 @@ def _has_replica(node: Node) -> bool:
 
 def _claim(node: Node, *, first_user: int) -> tuple[float, list[float]]:
     """One claim of each of `SCRIPTS` users, over so many connections; the seconds in all, and of each."""
-    sha = StockStore(node.client)._reserve.sha
+    store = StockStore(node.client)
     connection = node.client.connection_pool.get_connection()
-    event = [keys.state(EVENT), keys.claimants(EVENT), keys.log(EVENT)]
-    commands = [
-        b"".join(connection.pack_command("EVALSHA", sha, 4, *event, keys.bucket(EVENT, user), 1, user, "AAAAAAAAAAA"))
-        for user in range(first_user + 1, first_user + SCRIPTS + 1)
-    ]
+    commands = []
+    for user in range(first_user + 1, first_user + SCRIPTS + 1):
+        names, arguments = store._reserving(EVENT, 1, [(user, "AAAAAAAAAAA")])
+        command = ("EVALSHA", store._reserve.sha, len(names), *names, *arguments)
+        commands.append(b"".join(connection.pack_command(*command)))
     node.client.connection_pool.release(connection)
     return asyncio.run(_send(node.port, commands))
 
@@ -125,7 +124,7 @@ class _Claimant(asyncio.Protocol):
         if answer is False:
             return
         self.latencies.append(time.perf_counter() - self.asked)
-        if answer[4][0] != 0:  # not accepted
+        if isinstance(answer, Exception) or answer[4][0] != 0:  # not accepted
             self.end.set_exception(AssertionError(f"no claim: {answer}"))
             self.transport.close()
             return

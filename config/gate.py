@@ -50,7 +50,7 @@ _requests = count(1)
 
 PREFIX = "/api/v1/events/"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-KNOWN_HOSTS = 1000
+KNOWN_HOSTS = KNOWN_PATHS = 1000
 WAITING = 1000  # calls that wait for a thread, of each kind
 
 # What Django's middleware gives to every answer; not what is for pages only.
@@ -101,6 +101,7 @@ class Gate:
     def __init__(self, otherwise: Application) -> None:
         self._otherwise = otherwise
         self._routes: dict[tuple[str, str, bool], Route] = {}
+        self._paths: dict[tuple[str, str], tuple[Route, int, str]] = {}  # found before: a rush goes to a few
         self._hosts: dict[bytes, bool] = {}
         redis = Pool("gate-redis", threads=settings.GATE_REDIS_THREADS, waiting=WAITING, wrap=_at_once)
         database = Pool("gate-database", threads=settings.GATE_DATABASE_THREADS, waiting=WAITING, wrap=_with_database)
@@ -122,7 +123,8 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
         if scope["type"] == "http":
-            found = self._find(scope["method"], scope["path"])
+            method, path = scope["method"], scope["path"]
+            found = self._paths.get((method, path)) or self._find(method, path)
             if found is not None:
                 request = Request(scope, *found)
                 if request.is_plain() and self._is_our_host(request.headers.get(b"host", b"")):
@@ -155,7 +157,10 @@ class Gate:
             return None
         if slash and (not argument or "/" in argument):
             return None
-        return route, int(event), argument
+        found = route, int(event), argument
+        if not slash and len(self._paths) < KNOWN_PATHS:
+            self._paths[method, path] = found
+        return found
 
     def _is_our_host(self, host: bytes) -> bool:
         """Whether Django would serve it; what it would not is left to it to refuse."""
@@ -244,14 +249,7 @@ class Request:
 
     def reply_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
         """All headers of the answer: its own, and those that Django's middleware gives to every one."""
-        headers = [*_EVERYWHERE, (b"x-request-id", self._request_id())]
-        if not answer.has_no_content:
-            headers += ((b"content-type", answer.media_type.encode()), (b"content-length", b"%d" % len(answer.body)))
-        if "Cache-Control" not in answer.headers:
-            headers.append((b"cache-control", b"no-store"))
-        for name, value in answer.headers.items():
-            headers.append((name.lower().encode(), value.encode()))
-        return headers
+        return [*_EVERYWHERE, (b"x-request-id", self._request_id()), *answer.raw_headers()]
 
     def _request_id(self) -> bytes:
         given = self.headers.get(b"x-request-id")

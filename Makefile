@@ -6,6 +6,7 @@ INSTALLED := .venv/.installed
 SEED ?= 1
 ROUNDS ?= 2
 LANE ?= web
+JOBS ?= 2
 
 # What pip tells, as a count of the packages in the lock file: in one line on a terminal, every twentieth elsewhere.
 define SHOW_PIP
@@ -43,8 +44,8 @@ run: $(INSTALLED) ## Serve without the rush
 	@$(BIN)/python -m config.launch run
 
 .PHONY: test
-test: $(INSTALLED) ## Run all tests, on embedded servers of their own
-	$(BIN)/pytest $(ARGS)
+test: $(INSTALLED) ## Run all tests, on embedded servers of their own (JOBS=2 of them)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(INSTALLED) ## Break every server and process under a sale, and have the checker judge (SEED=1 ROUNDS=2 LANE=web)

@@ -54,9 +54,14 @@ def claim(*, event_id: int, user_id: int, idempotency_key: str = "", quantity: o
     return claimed
 
 
+def most_of(event: KnownEvent) -> int:
+    """The units that one claim of the event may be of at most."""
+    return event.per_user_limit if strategies.of(event).several else 1
+
+
 def units_of(event: KnownEvent, quantity: object) -> int:
     """The units that are asked for, as a caller wrote it; `Invalid` for what nobody may claim of the event."""
-    most = event.per_user_limit if strategies.of(event).several else 1
+    most = most_of(event)
     if type(quantity) is not int or not 1 <= quantity <= most:  # True is no number here
         raise too_many(most)
     return quantity

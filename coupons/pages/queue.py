@@ -1,6 +1,7 @@
 """The waiting room for who has no scripts: get in line, see one's place, claim when it is one's turn, leave."""
 
 import math
+from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -49,5 +50,8 @@ def _ticket(request: HttpRequest, event: Event) -> TicketView | None:
 
 def _place(request: HttpRequest, event: Event, ticket: TicketView | None) -> HttpResponse:
     again = math.ceil(ticket.poll_after_ms / 1000) if ticket else None
-    context = {"event": event, "ticket": ticket, "again": again, "key": visitor.new_key()}
+    context: dict[str, Any] = {"event": event, "ticket": ticket, "again": again}
+    if ticket and ticket.status == "admitted":
+        units = visitor.may_claim(event, request.user.pk)  # type: ignore[arg-type]
+        context |= {"key": visitor.new_key(), "may_claim": units}
     return render(request, "pages/queue.html", context)

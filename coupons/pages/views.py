@@ -45,13 +45,19 @@ def claim(request: HttpRequest, slug: str) -> HttpResponse:
         key, hindrance = visitor.new_key(), visitor.hindrance(event, request.user.pk)
         if hindrance is not None:
             return refused(request, hindrance, event=event, key=key)
-        return render(request, "pages/claim_form.html", {"event": event, "key": key})
-    key = request.POST.get("key", "")[:KEY_LENGTH]
+        context = {"event": event, "key": key, "may_claim": visitor.may_claim(event, request.user.pk)}
+        return render(request, "pages/claim_form.html", context)
+    key, quantity = request.POST.get("key", "")[:KEY_LENGTH], _number(request.POST.get("quantity", "1"))
     try:
-        claimed = services.claim(event_id=event.pk, user_id=request.user.pk, idempotency_key=key)
+        claimed = services.claim(event_id=event.pk, user_id=request.user.pk, idempotency_key=key, quantity=quantity)
     except Refusal as refusal:
-        return refused(request, refusal, event=event, key=key)
+        return refused(request, refusal, event=event, key=key, quantity=quantity)
     return redirect("coupon_pages:claim_result", slug, str(claimed.claim.id))
+
+
+def _number(text: str) -> int:
+    """What somebody wrote as a number of units; 0, which nobody may claim, for what is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0  # noqa: PLR2004
 
 
 @page

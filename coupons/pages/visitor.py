@@ -1,6 +1,7 @@
 """The visitor's own part of the page of a sale. The page itself is the same for everyone."""
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from django.http import HttpRequest
@@ -8,7 +9,7 @@ from django.middleware.csrf import get_token
 from django.urls import reverse
 from django.utils import timezone
 
-from coupons import selectors
+from coupons import selectors, services
 from coupons.errors import AlreadyClaimed
 from coupons.selectors import ClaimView
 from events import reminders
@@ -46,7 +47,7 @@ def told(request: HttpRequest, slug: str) -> dict[str, Any]:
         **page_token(user),
         "claim_id": str(claims[-1].id) if claims else None,
         "claim_url": newest,
-        "may_claim": len(claims) < event.per_user_limit,
+        "may_claim": _may_claim(event, claims),  # units at once
         "ticket": _ticket(event, user),
         "unread": unread_of(user.pk),
         "reminded": timezone.now() < event.opens_at and reminders.is_asked(event_id=event.pk, user_id=user.pk),
@@ -66,7 +67,7 @@ def _ticket(event: Event, user: Any) -> dict[str, Any] | None:
 def hindrance(event: Event, user_id: int) -> Refusal | None:
     """Why the user cannot claim now, None where nothing is known to stand in the way."""
     claims = _claims_at_hand(event, user_id)
-    if len(claims) >= event.per_user_limit:
+    if not _may_claim(event, claims):
         return AlreadyClaimed(claims[-1])
     match show(event).phase:
         case Phase.SCHEDULED:
@@ -80,6 +81,16 @@ def hindrance(event: Event, user_id: int) -> Refusal | None:
     return None
 
 
+def may_claim(event: Event, user_id: int) -> int:
+    """The units that a claim of the user may be of, as far as is known: 0 for who has all that one may have."""
+    return _may_claim(event, _claims_at_hand(event, user_id))
+
+
+def _may_claim(event: Event, claims: Sequence[ClaimView]) -> int:
+    left = event.per_user_limit - sum(claim.quantity for claim in claims if claim.status != "rejected")
+    return max(0, min(left, services.most_of(services.known_event(event.pk))))
+
+
 def _claims_at_hand(event: Event, user_id: int) -> list[ClaimView]:
     """The user's claims that Redis knows, oldest first. None while it is away: who claims again is told of them.
 
@@ -88,4 +99,5 @@ def _claims_at_hand(event: Event, user_id: int) -> list[ClaimView]:
     if not event.logs_claims:
         return selectors.claims_of(event_id=event.pk, user_id=user_id)[::-1]
     (standing,) = selectors.standings(event.pk, [(user_id, None)])
-    return [selectors.pending(event.pk, one) for one in standing.held] if standing is not None else []
+    units = [selectors.pending(event.pk, one) for one in standing.held] if standing is not None else []
+    return list({claim.id: claim for claim in units}.values())

@@ -62,15 +62,22 @@ def with_policy(response: HttpResponseBase) -> HttpResponseBase:
 
 
 def refused(
-    request: HttpRequest, refusal: Refusal, *, event: Event | None = None, key: str = "", bare: bool = False
+    request: HttpRequest,
+    refusal: Refusal,
+    *,
+    event: Event | None = None,
+    key: str = "",
+    quantity: int = 1,
+    bare: bool = False,
 ) -> HttpResponse:
     """The page that says what stands in the way and what to do.
 
     With `event` and `key` the page offers to send the same claim again where that may help: under the same key, so that
-    a claim whose answer was lost is found and not made twice.
+    a claim whose answer was lost is found and not made twice. It is of `quantity` units.
     """
     seconds = math.ceil(getattr(refusal, "retry_after", 0))
-    context = {"refusal": refusal, "event": event, "key": key, "seconds": max(1, seconds), "bare": bare}
+    again = {"event": event, "key": key, "quantity": quantity}
+    context = {"refusal": refusal, "seconds": max(1, seconds), "bare": bare, **again}
     response = render(request, "pages/refused.html", context, status=STATUS[refusal.code])
     add_never_cache_headers(response)  # a refusal is for who asked, and for now
     if hasattr(refusal, "retry_after"):

@@ -21,13 +21,14 @@ export class Refused extends Error {
 }
 
 /** The answer's JSON, null where it is empty. Throws `Refused`, and whatever fetch throws when nobody answers. */
-export async function call(method, address, { key } = {}) {
+export async function call(method, address, { key, body: said } = {}) {
   for (const anew of [false, true]) {
     const token = await bearer(anew);
     const headers = { Accept: "application/json" };
     if (token) headers.Authorization = `Bearer ${token}`;
     if (key) headers["Idempotency-Key"] = key;
-    const response = await fetch(address, { method, headers, credentials: "omit", cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    if (said) headers["Content-Type"] = "application/json";
+    const response = await fetch(address, { method, headers, body: said && JSON.stringify(said), credentials: "omit", cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
     if (response.ok) return response.status === 204 ? null : response.json();
     if (response.status === UNAUTHENTICATED && token && !anew) continue; // it may have ended while the computer slept
     const body = await response.json().catch(() => ({}));

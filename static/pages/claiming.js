@@ -8,14 +8,15 @@ const WHO = "claim";
 const FIRST = 400; // ms until the first look at a claim
 const SLOWEST = 5000;
 
-/** Claim; the claim, as the API gives it, new or held already. Throws `Refused` where waiting would not help. */
-export async function claim(address, key) {
-  const kept = `key:${address}`;
-  const used = sessionStorage.getItem(kept) ?? key;
-  sessionStorage.setItem(kept, used);
+/** Claim so many units; the claim, as the API gives it, new or held already. Throws `Refused` where waiting would not
+ * help. */
+export async function claim(address, key, quantity) {
+  const kept = `claim:${address}`;
+  const asked = JSON.parse(sessionStorage.getItem(kept)) ?? { key, body: quantity > 1 ? { quantity } : undefined };
+  sessionStorage.setItem(kept, JSON.stringify(asked));
   for (let failures = 0; ; failures += 1) {
     try {
-      const made = await call("POST", address, { key: used });
+      const made = await call("POST", address, asked);
       sessionStorage.removeItem(kept);
       return made;
     } catch (error) {

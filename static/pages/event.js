@@ -7,7 +7,7 @@ import { learn, serverNow } from "./clock.js";
 import { offerCopy } from "./copy.js";
 import { Live } from "./live.js";
 import { Room } from "./room.js";
-import { choose, countDown, put, showPass, showPlace, showStage, showStock } from "./stage.js";
+import { choose, countDown, put, showCodes, showPass, showPlace, showStage, showStock } from "./stage.js";
 import { spellNumber } from "./times.js";
 import { showTrouble, tryAgain, well } from "./trouble.js";
 import { bearer, meet, showUnread } from "./visitor.js";
@@ -25,6 +25,7 @@ let told = sale.dataset.phase; // the phase as the server last said it
 let me = null;
 let own = ""; // "claiming" and "refused" are the visitor's own stages whatever else is known
 let claim = null;
+let before = null; // the claim that was over when the visitor went on to another
 let lookAtClaim = null;
 let first = 0; // how many were ahead in line when the visitor came
 let passFrom = 0; // when the pass was first seen, by the server's clock
@@ -115,7 +116,7 @@ function known(visitor) {
   show();
   if (isAnother) live.connect();
   if (!me.token) return;
-  if (me.claim_id && !claim) watch({ id: me.claim_id, status: "pending" });
+  if (me.claim_id && me.claim_id !== before && !claim) watch({ id: me.claim_id, status: "pending" });
   else if (room && me.ticket && !room.ticket && !claim) room.take(me.ticket);
 }
 
@@ -142,11 +143,12 @@ function refuse(why) {
   choose("data-code", codes.includes(why) ? why : "other");
 }
 
-async function claimNow() {
+async function claimNow(by) {
+  const wanted = Number(by.closest("[data-claim], section").querySelector("[name=quantity]").value) || 1;
   own = "claiming";
   show();
   try {
-    watch(await ask(claims, me.key));
+    watch(await ask(claims, me.key, Math.max(1, Math.min(me.may_claim, Math.trunc(wanted)))));
     own = "";
   } catch (error) {
     const why = error instanceof Refused ? error.code : "other";
@@ -179,6 +181,7 @@ function decided(found) {
   put("data-sequence", spellNumber(found.sequence));
   if (found.status === "issued") {
     document.getElementById("code").textContent = found.coupon.code;
+    showCodes(found.coupons.slice(1));
     const picture = sale.querySelector("[data-qr]");
     picture.src = picture.dataset.qr.replace("CODE", found.coupon.code);
   } else if (found.status === "rejected") choose("data-reason", found.reason);
@@ -219,6 +222,7 @@ async function giveBack() {
 
 function more() {
   own = "";
+  before = claim?.id;
   claim = null;
   show();
   meet(sale.dataset.me, known);

@@ -58,6 +58,19 @@ export function showStock({ remaining, quantity }) {
   bar.value = remaining;
 }
 
+/** The codes of the coupons beside the first, where a claim was of several units. */
+export function showCodes(coupons) {
+  const list = sale.querySelector("[data-codes]");
+  list.hidden = coupons.length === 0;
+  list.replaceChildren(...coupons.map(({ code }) => {
+    const item = document.createElement("li");
+    item.className = "code";
+    item.translate = false;
+    item.textContent = code;
+    return item;
+  }));
+}
+
 /** The place in line: `first` is how many were ahead when this visitor first saw it. */
 export function showPlace(ticket, first) {
   const known = ticket.position !== null;

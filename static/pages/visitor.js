@@ -56,6 +56,10 @@ function show(me) {
   if (me.claim_url) document.querySelector("[data-mine]").href = me.claim_url;
   for (const field of document.querySelectorAll("[name=csrfmiddlewaretoken]")) field.value = me.csrf_token;
   for (const field of document.querySelectorAll("[name=key]")) field.value = me.key;
+  for (const field of document.querySelectorAll("[name=quantity]")) {
+    field.max = me.may_claim;
+    if (field.value > me.may_claim) field.value = 1; // a form is not sent while a field is wrong, hidden or not
+  }
 }
 
 /** The number of notifications that are not read. */
@@ -71,5 +75,6 @@ function kindsOf(me) {
   if (me.admin_url) kinds.add("staff");
   if (me.claim_url && !me.token) kinds.add("linked"); // the page of the claim shows what this one cannot ask for
   if (me.may_claim) kinds.add("claimer");
+  if (me.may_claim > 1) kinds.add("several");
   return kinds;
 }

@@ -48,3 +48,29 @@ def test_without_scripts_one_can_claim(visit: Visit, sale: Sale) -> None:
         one.page.wait_for_timeout(500)  # without scripts, a person reloads
         one.page.reload()
     assert code.first.inner_text() == Coupon.objects.get().code
+
+
+def test_who_may_have_several_takes_them_at_once_and_sees_every_code(visit: Visit, sale: Sale) -> None:
+    event = sale(quantity=10, per_user_limit=4)
+    one, other = visit(viewport=PHONE, locale="ko-KR"), visit()
+    for visitor in (one, other):
+        visitor.sign_in(f"/events/{event.slug}")
+        visitor.stage("open")
+    one.page.fill("[data-claim] [name=quantity]", "3")
+    one.picture("several-before")
+    one.page.click("[data-claim] button")
+    other.page.fill("[data-claim] [name=quantity]", "5")
+    other.page.click("[data-claim] button")
+    assert other.page.locator("[data-claim] [name=quantity]:invalid").count() == 1, "four are the most"
+    one.stage("issued")
+    one.page.wait_for_selector("[data-codes] li:nth-child(2)")
+    shown = [one.page.locator("#code").inner_text(), *one.page.locator("[data-codes] li").all_inner_texts()]
+    assert sorted(shown) == sorted(Coupon.objects.values_list("code", flat=True))
+    one.picture("several")
+    one.page.click("[data-more]")
+    one.stage("open")
+    one.page.wait_for_selector("[data-claim] [name=quantity]", state="hidden")  # only one more may be had
+    one.page.click("[data-claim] button")
+    one.stage("issued")
+    assert one.page.locator("[data-codes] li").count() == 0
+    one.page.wait_for_selector("section:visible [data-more]", state="hidden")  # and then none

@@ -3,13 +3,16 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from unittest.mock import patch
 
 from django.db import OperationalError
 from django.db.backends.utils import CursorWrapper
 from django.test import override_settings
+from django.utils import timezone
 
 from config.embedded import free_port
+from events.models import Event
 from events.redis import servers
 
 
@@ -40,3 +43,8 @@ def no_database() -> Iterator[None]:
     """Every statement of this process fails as it does when the connection is gone."""
     with patch.object(CursorWrapper, "execute", side_effect=OperationalError("the server is away")):
         yield
+
+
+def redis_is_due(event: Event) -> None:
+    """Let the time come to try Redis again."""
+    Event.objects.filter(pk=event.id).update(fell_back_at=timezone.now() - timedelta(hours=1))

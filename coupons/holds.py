@@ -23,7 +23,7 @@ from coupons.errors import AlreadyConfirmed, ClaimNotFound, HoldCancelled, HoldE
 from coupons.locks import PAGE, take_drain_lock
 from coupons.models import ClaimId, Coupon, FailedClaim
 from coupons.selectors import ClaimView, as_failed, as_written
-from coupons.stock.store import StockStore, bulk_store
+from coupons.stock.store import StockStore, hot_store
 from events.errors import Unavailable
 from events.models import Event
 from notifications.models import Notification
@@ -150,7 +150,7 @@ def give_back_locked(event_id: int, store: StockStore) -> int:
 def _give_back_now(event_id: int) -> None:
     """`give_back`, of which the sweep does in a second what cannot be done now."""
     try:
-        give_back(event_id, bulk_store())
+        give_back(event_id, hot_store())
     except (RedisError, DatabaseError) as error:
         log.warning("given_back_later", event_id=event_id, error=type(error).__name__)
 
@@ -209,9 +209,9 @@ def _ended(name: ClaimId) -> Exception:
 def _unknown(name: ClaimId, user_id: int | None) -> Exception:
     """A claim that waits in the log, the user's own if there is one, is no hold yet; of another nobody knows."""
     try:
-        waiting = name.entry_id in bulk_store().in_log(name.event_id, [name.entry_id])
+        waiting = name.entry_id in hot_store().in_log(name.event_id, [name.entry_id])
         if waiting and user_id is not None:
-            held, _, _ = bulk_store().held_by(name.event_id, user_id)
+            held, _, _ = hot_store().held_by(name.event_id, user_id)
             waiting = any((one.epoch, one.sequence) == (name.epoch, name.sequence) for one in held)
     except RedisError as error:
         raise Unavailable from error

@@ -337,8 +337,8 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
 class HotStore(StockStore):
     """The store of the request path: behind circuit breakers, so that a Redis that hangs is not waited for each time.
 
-    `reserve`, `standings`, `in_log` and what is made of them raise `NotAsked` while the event's breaker is open.
-    Methods that begin with an `a` are for the event loop.
+    `reserve`, `release`, `standings`, `in_log` and what is made of them raise `NotAsked` while the event's breaker is
+    open. Methods that begin with an `a` are for the event loop.
     """
 
     def __init__(self, hot: Hot) -> None:
@@ -370,6 +370,11 @@ class HotStore(StockStore):
             return await pipe.execute()
 
         return _standings(await self._hot.ask(event_id, ask))
+
+    def release(self, event_id: int, entries: Iterable[LogEntry], *, back: Back = "log") -> int:
+        """As `StockStore.release`."""
+        with self.breaker(event_id):
+            return super().release(event_id, entries, back=back)
 
     def in_log(self, event_id: int, entry_ids: Sequence[str]) -> set[str]:
         """As `StockStore.in_log`."""

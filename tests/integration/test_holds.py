@@ -1,11 +1,13 @@
 """Holds: confirmed, cancelled, expired; in the database and in Redis together, whatever breaks between."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.db.models import F
@@ -25,7 +27,7 @@ from notifications.models import Notification
 from notifications.texts import texts
 from tests.api_kit import Caller, problem_of
 from tests.factories import make_user, make_users
-from tests.outages import no_redis
+from tests.outages import no_redis, silent_server, stock_at
 from tests.sales import Crash, assert_sum
 
 Sale = Callable[..., Event]
@@ -300,6 +302,20 @@ def test_while_redis_is_away_a_hold_ends_and_its_unit_waits(sale: Sale, store: S
     assert holds.due() == {event.id}
     holds.release_due(event.id, store)
     assert counts(event, store) == (0, 0, 1)
+
+
+def test_nobody_who_cancels_waits_for_a_redis_that_hangs(sale: Sale, store: StockStore) -> None:
+    """Else a few of them would take all threads of a process, and claims would wait behind them."""
+    event, users = sale(hold_seconds=60, quantity=4), make_users(4)
+    names = [hold(event, user, store) for user in users]
+    with silent_server() as server, stock_at(f"redis://127.0.0.1:{server.getsockname()[1]}/0"):
+        began = time.monotonic()
+        for name in names:
+            assert holds.cancel(event_id=event.id, claim_id=name).reason == "cancelled"
+        took = time.monotonic() - began
+    assert took < settings.STOCK_REDIS_BULK_TIMEOUT
+    assert holds.release_due(event.id, store) == 0
+    assert counts(event, store) == (0, 0, 4)
 
 
 def test_a_unit_that_a_load_has_counted_is_not_given_back_again(sale: Sale, store: StockStore) -> None:

@@ -1,6 +1,7 @@
 """What tests of a whole sale share: claims straight from the stock, and the sums that must hold."""
 
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import F
 
@@ -8,6 +9,8 @@ from coupons.models import Coupon, FailedClaim
 from coupons.stock.codes import ReserveCode
 from coupons.stock.records import LogEntry
 from coupons.stock.store import StockStore
+from events import services
+from events.admin import TERMS
 from events.models import Event
 
 NOBODY = 2**31 - 1  # no user has this id
@@ -24,6 +27,12 @@ def reserve(store: StockStore, event: Event, *users: int) -> list[LogEntry]:
     assert {one.code for one in reply.reservations} <= {ReserveCode.ACCEPTED}
     wanted = {f"{one.epoch}-{one.sequence}" for one in reply.reservations}
     return [entry for entry in store.read_log(event.id, count=10_000) if entry.entry_id in wanted]
+
+
+def change(event_id: int, **changes: Any) -> Event:
+    """Change some of the terms, and leave the others as they are: as the admin does, which sends all of them."""
+    event = Event.objects.get(pk=event_id)
+    return services.change(event_id=event_id, **{term: getattr(event, term) for term in TERMS} | changes)
 
 
 def assert_sum(store: StockStore, event: Event) -> None:

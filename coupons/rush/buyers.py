@@ -1,7 +1,7 @@
 """The people of a sale with holds: they pay, change their minds, have a card refused, or forget to pay.
 
-Who is told that all is gone asks again as long as units may come back, and so does whoever's hold has ended: the rush
-is over when every unit is confirmed, or when patience is.
+Who is told that all is gone asks again as long as units may come back, and so does whoever is told of a pause, or whose
+hold has ended: the rush is over when every unit is confirmed, or when patience is.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ class End(Enum):
     PAY_TOO_LATE = "pay too late"
 
 
+COME_AGAIN = ("sold_out", "paused")  # units may come back, and so may the sale
 SHARES = {End.PAY: 55, End.CANCEL: 15, End.CARD_REFUSED: 15, End.PAY_TOO_LATE: 15}  # of a hundred holds
 
 
@@ -40,6 +41,11 @@ class Buyers(Crowd):
         self._all_gone = asyncio.Event()
         self.tally["requests"] = len(self.customers)
 
+    def resized(self, quantity: int) -> None:
+        """Hear, in whichever thread, that the sale has another quantity from now on."""
+        self.quantity = quantity
+        self._all_gone.clear()
+
     async def _play(self) -> None:
         with suppress(TimeoutError):  # whether something should have ended by then is the checker's to say
             async with asyncio.timeout(self.patience), asyncio.TaskGroup() as rush:
@@ -49,13 +55,13 @@ class Buyers(Crowd):
     async def _come(self, customer: Customer, arrival: float) -> None:
         await asyncio.sleep(arrival)
         turn = 0
-        while not self._all_gone.is_set():
+        while self.tally["hold issued"] < self.quantity:
             turn += 1
             exchange = await self._claim(customer, f"{self._name}-{customer.user_id}-{turn}")
             if exchange.claim_id:
                 if await asyncio.shield(self._following[exchange.claim_id]) == "issued":
                     break
-            elif exchange.code == "sold_out":
+            elif exchange.code in COME_AGAIN:
                 await self._wait_for_more()
             else:
                 break

@@ -28,6 +28,7 @@ from django.db import connection
 from redis import Redis
 from redis.exceptions import RedisError
 
+from coupons.rush.client import Crowd
 from coupons.stock import keys
 from events import services
 from events.errors import Unavailable
@@ -41,10 +42,11 @@ PERSISTENCE = 20.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a fault is given: the system, the sale that is under way in it, and what the seed chooses by."""
+    """What a fault is given: the system, the sale that is under way in it, who came, and what the seed chooses by."""
 
     system: System
     event_id: int
+    crowd: Crowd
     random: Random
 
 

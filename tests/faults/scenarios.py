@@ -9,6 +9,7 @@ from random import Random
 
 from coupons.rush.visitors import Role
 from tests.faults import drifts  # noqa: F401 - its faults are added by importing it
+from tests.faults.changes import PRODUCT
 from tests.faults.faults import FAULTS, Fault
 
 
@@ -62,6 +63,8 @@ QUEUEING = Load(coupons=1200, double_clicks=0)
 
 # Each unit is held about twice until somebody pays for it. Few: what becomes of a hold is decided in the database.
 HOLDING = Load(users=200, coupons=100, over=4.0, double_clicks=0)
+# Fewer, whose holds end sooner: there is nothing to wait for that heals.
+CHANGING = Load(users=150, coupons=80, over=4.0, double_clicks=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Scenario:
     closes_in: float = 3600.0
     redis_lost_after: int = 10  # seconds
     least: int = 1  # coupons that must have been issued for it to have been a sale
+    sells_out: bool = False  # whether it must have been all, as many as there are in the end
     outages: int = 0  # how often it must have moved to the database, and come back
     room: Room | None = None  # in which they wait for their turn
     hold_seconds: int = 0  # that a claim is held until it is paid; 0: it is issued at once
@@ -98,7 +102,8 @@ def at_random(seed: int) -> Scenario:
     """One to three faults, of different parts, at once."""
     random = Random(seed)
     chosen: list[Fault] = []
-    for one in random.sample(sorted(FAULTS.values(), key=lambda each: each.name), len(FAULTS)):
+    pool = sorted((one for one in FAULTS.values() if one.part != PRODUCT), key=lambda each: each.name)
+    for one in random.sample(pool, len(pool)):
         if one.part not in {each.part for each in chosen}:
             chosen.append(one)
     faults = chosen[: random.randint(1, 3)]
@@ -108,7 +113,8 @@ def at_random(seed: int) -> Scenario:
 
 scenario("no fault at all")
 for _name, _fault in FAULTS.items():
-    scenario(_name, _name, load=CONTESTED if _fault.part in ("stock", "web") else ABUNDANT)
+    if _fault.part != PRODUCT:
+        scenario(_name, _name, load=CONTESTED if _fault.part in ("stock", "web") else ABUNDANT)
 scenario("the sale opens in the middle", opens_in=2.0)
 scenario("the sale closes in the middle", closes_in=2.0)
 scenario("stock frozen, and given up at once", "stock frozen", redis_lost_after=0)
@@ -131,7 +137,19 @@ for _name in (
     "worker killed (-9)",
     "stock flushed",
     "stock killed (-9), back with its file",
+    "stock's answers dropped",
     "PostgreSQL frozen",
     "reconciled ten times a second",
 ):
-    scenario(f"with holds: {_name}", *({_name} & set(FAULTS)), load=HOLDING, hold_seconds=6)
+    scenario(f"with holds: {_name}", *({_name} & set(FAULTS)), load=HOLDING, hold_seconds=6, sells_out=True)
+
+for _names in (
+    ["the product grows"],
+    ["the product grows", "stock flushed"],
+    ["the product shrinks"],
+    ["the product shrinks", "worker killed (-9)"],
+    ["the product is paused and resumed"],
+):
+    scenario(f"with holds: {' + '.join(_names)}", *_names, load=CHANGING, hold_seconds=3, sells_out=True)
+for _name in ("the product is closed", "the product closes earlier"):
+    scenario(f"with holds: {_name}", _name, load=CHANGING, hold_seconds=3)

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 
+from coupons.keeper import RedisStockKeeper
 from coupons.rush.visitors import Role
 from coupons.stock import keys
 from tests.faults.faults import FAULTS, Fault, Scene
@@ -13,6 +15,7 @@ from tests.faults.playing import play
 from tests.faults.scenarios import SCENARIOS, Load, Room, Scenario, at_random
 from tests.faults.system import System
 from tests.faults.table import Table
+from tests.sales import change
 
 pytestmark = pytest.mark.faults
 
@@ -87,6 +90,17 @@ def test_units_that_are_taken_away_are_found_out(system: System) -> None:
     played = play(system, deed(units_taken), seed=1)
     assert played.broken == ["P7"]
     assert played.issued == 193
+
+
+def test_a_product_that_grows_in_the_database_alone_is_found_out(system: System) -> None:
+    def grown(scene: Scene) -> Iterator[None]:
+        with patch.object(RedisStockKeeper, "resize"):
+            change(scene.event_id, quantity=SMALL.coupons + 30)
+        yield
+
+    played = play(system, deed(grown), seed=1)
+    assert played.broken == ["P7"]
+    assert played.unsold == 30
 
 
 def test_a_waiting_room_that_nobody_needs_a_pass_of_is_found_out(system: System) -> None:

@@ -10,6 +10,7 @@ brings up again, gives it back, and no number is given out again.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 
 import structlog
@@ -76,7 +77,8 @@ def checkpoint(event_id: int, store: RoomStore) -> int:
 def restore(event: Event, store: RoomStore) -> int:
     """Put the tickets back that Redis has lost, and take those out that are gone; how many came back.
 
-    Whoever was in line longest is in front again. The caller holds a transaction, and nobody can visit meanwhile.
+    Whoever was in line longest is in front again. The caller holds a transaction, and nobody can visit meanwhile;
+    `event.epoch` is that of the load under way.
     """
     _write_all(event.pk, store)
     tickets = Ticket.objects.filter(event=event)
@@ -84,9 +86,10 @@ def restore(event: Event, store: RoomStore) -> int:
     opened = event.opens_at <= timezone.now() or tickets.filter(rank__gte=LATE).exists()
     in_lane = Case(When(gone_at=None, then=F("lane")), default=Value(GONE))
     rows = tickets.order_by("lane", "rank").values_list("user_id", in_lane, "number", "rank").iterator(chunk_size=BATCH)
-    restored = store.restore(event.pk, number=highest, opened=opened, tickets=list(islice(rows, BATCH)))
+    put_back = partial(store.restore, event.pk, number=highest, opened=opened, again=event.epoch > 1)
+    restored = put_back(tickets=list(islice(rows, BATCH)))
     while page := list(islice(rows, BATCH)):
-        restored += store.restore(event.pk, number=highest, opened=opened, tickets=page)
+        restored += put_back(tickets=page)
     return restored
 
 

@@ -61,10 +61,15 @@ class RoomStore:
             left.append(keys.left(event_id, visit.user_id))
         return [*keys.of_visit(event_id), *left], arguments
 
-    def restore(self, event_id: int, *, number: int, opened: bool, tickets: Iterable[tuple[int, int, int, int]]) -> int:
-        """Put tickets back, (user, lane, number, rank) each; how many were not there. Lane -1 for one that is gone."""
+    def restore(
+        self, event_id: int, *, number: int, opened: bool, again: bool, tickets: Iterable[tuple[int, int, int, int]]
+    ) -> int:
+        """Put tickets back, (user, lane, number, rank) each; how many were not there. Lane -1 for one that is gone.
+
+        `again`: the sale was loaded before.
+        """
         arguments = [part for ticket in tickets for part in ticket]
-        (restored,) = self._restore(keys=keys.own(event_id)[:7], args=[number, int(opened), *arguments])
+        (restored,) = self._restore(keys=keys.own(event_id)[:7], args=[number, int(opened), int(again), *arguments])
         return int(restored)
 
     def numbers(self, event_ids: Sequence[int]) -> dict[int, Numbers]:

@@ -150,6 +150,13 @@ def test_no_number_is_given_twice_though_all_who_had_one_are_gone(room: Event, s
     assert join(room, two)[0] > 10_000
 
 
+def test_no_number_is_given_twice_though_the_database_has_heard_of_none(room: Event, store: RoomStore) -> None:
+    one, two, three = make_users(3)
+    assert join(room, one) == [1]
+    lose(room, store)
+    assert join(room, two, three) == [10_001, 10_002]
+
+
 def test_a_ticket_that_is_gone_does_not_come_back_though_the_database_has_not_heard(
     room: Event, store: RoomStore
 ) -> None:

@@ -10,6 +10,7 @@
 --       7 passes   zset    sc:{7}:passes
 -- ARGV  1 number   the highest that the database knows
 --       2 opened   1 where the sale has opened already
+--       3 again    1 where the sale was loaded before: numbers may have been given, though nobody knows of any
 --       then four a ticket:
 --       user       its id
 --       lane       -1 for a ticket that is gone
@@ -20,7 +21,7 @@
 --
 -- Example, the ticket 17 of user 42:
 --   EVALSHA … 7 sc:{7}:room sc:{7}:tickets sc:{7}:line:0 sc:{7}:line:1 sc:{7}:called sc:{7}:missed sc:{7}:passes
---             17 1   42 1 17 4503599627370513
+--             17 1 1   42 1 17 4503599627370513
 --   → {1}
 --
 -- On another run of the server (one life of it, from start to end) numbers may have been given that neither side knows of
@@ -30,7 +31,7 @@
 local room_key, tickets_key, line_0_key, line_1_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local called_key, missed_key, passes_key = KEYS[5], KEYS[6], KEYS[7]
 local lines = {[0] = line_0_key, [1] = line_1_key}
-local known, opened = tonumber(ARGV[1]), ARGV[2]
+local known, opened, again = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1'
 local GAP = 10000
 -- Nobody knows when they were told to come, but whose turn could come in this time was told to come within it: see
 -- `poll_after` in visit.lua.
@@ -46,7 +47,7 @@ end
 local room = redis.call('HMGET', room_key, 'number', 'run', 'serving', 'opened')
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local number = math.max(tonumber(room[1] or 0), known)
-if number > 0 and room[2] ~= run then number = number + GAP end
+if (again or number > 0) and room[2] ~= run then number = number + GAP end
 redis.call('HLEN', tickets_key)
 for i = 3, 7 do redis.call('ZCARD', KEYS[i]) end
 
@@ -56,7 +57,7 @@ local function take_out(user)
 end
 
 local restored = 0
-for i = 3, #ARGV, 4 do
+for i = 4, #ARGV, 4 do
   local user, lane, of_number, rank = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3]
   local held = redis.call('HGET', tickets_key, user)
   local held_number = held and tonumber(string.match(held, '%d%.(%d+)')) or 0

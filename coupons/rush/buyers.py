@@ -1,43 +1,32 @@
-"""The people of a sale with holds: they pay, change their minds, have a card refused, or forget to pay.
+"""The people of a sale with holds, who come straight to it or queue for it first.
 
-Who is told that all is gone asks again as long as units may come back, and so does whoever is told of a pause, or whose
-hold has ended: the rush is over when every unit is confirmed, or when patience is.
+As long as units may come back there is something to wait for: the rush is over when every unit is confirmed, or when
+patience is.
 """
 
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 
-from coupons.rush.client import TRY_AGAIN, Crowd, Customer
-from coupons.rush.history import Kind
-
-
-class End(Enum):
-    """What a buyer does with a hold."""
-
-    PAY = "pay"
-    CANCEL = "cancel"
-    CARD_REFUSED = "card refused"
-    PAY_TOO_LATE = "pay too late"
-
+from coupons.rush.client import Customer
+from coupons.rush.paying import Paying
+from coupons.rush.visitors import Visitors
 
 COME_AGAIN = ("sold_out", "paused")  # units may come back, and so may the sale
-SHARES = {End.PAY: 55, End.CANCEL: 15, End.CARD_REFUSED: 15, End.PAY_TOO_LATE: 15}  # of a hundred holds
 
 
 @dataclass(kw_only=True, eq=False)
-class Buyers(Crowd):
-    """N customers who rush one event with holds, and the merchant's backend, which confirms what is paid."""
+class Buyers(Paying):
+    """N customers who rush one event with holds.
 
-    merchant: Customer
+    Who is told that all is gone, or of a pause, asks again, and so does whoever's hold has ended.
+    """
+
     quantity: int
-    hold_seconds: float
     patience: float  # seconds
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._decided: set[str] = set()
         self._all_gone = asyncio.Event()
         self.tally["requests"] = len(self.customers)
 
@@ -71,36 +60,15 @@ class Buyers(Crowd):
         with suppress(TimeoutError):
             await asyncio.wait_for(self._all_gone.wait(), self._random.uniform(0.5, 1.5) * self.manners.again)
 
-    async def _hold(self, customer: Customer, claim_id: str) -> None:
-        """Decide once what becomes of a hold, think, and have it done."""
-        if claim_id in self._decided:
-            return
-        self._decided.add(claim_id)
-        (end,) = self._random.choices(list(SHARES), list(SHARES.values()))
-        url = self._event_url / "claims" / claim_id
-        await asyncio.sleep(self._random.uniform(0, min(self.manners.think, self.hold_seconds / 3)))
-        match end:
-            case End.PAY:
-                await self._settle(customer, "confirm", claim_id)
-            case End.CANCEL:
-                await self._ask(customer, "cancel", url / "cancel")
-            case End.CARD_REFUSED:
-                body = {"reason": "payment_failed"}
-                await self._ask(customer, "cancel", url / "cancel", body=body, by=self.merchant)
-            case End.PAY_TOO_LATE:
-                await asyncio.sleep(self.hold_seconds)
-                await self._settle(customer, "confirm", claim_id)
-
-    async def _settle(self, customer: Customer, kind: Kind, claim_id: str) -> None:
-        """Have the backend confirm, as often as it takes to be answered: it has the money."""
-        for attempt in range(1, self.manners.tries + 1):
-            url = self._event_url / "claims" / claim_id / kind
-            exchange, retry_after = await self._ask(customer, kind, url, attempt=attempt, by=self.merchant)
-            if exchange.status not in TRY_AGAIN:
-                break
-            await asyncio.sleep(self._pause(attempt, retry_after))
-
     def _ended(self, state: str) -> None:
-        self.tally[f"hold {state}"] += 1
+        super()._ended(state)
         if self.tally["hold issued"] >= self.quantity:
             self._all_gone.set()
+
+
+@dataclass(kw_only=True, eq=False)
+class BuyersInLine(Paying, Visitors):
+    """N customers who queue for one event with holds. The room tells them when all is gone for good.
+
+    Whoever's hold has ended is through, whether or not it was paid.
+    """

@@ -53,8 +53,7 @@ def late(stays: Sequence[Stay], exchanges: Sequence[Exchange], room: Room) -> in
         in_lane[stay.lane] += rank is not None
         since = max(stay.answered_ns, room.opens_ns)
         bound = int(((before + 1) / pace + HELD_S) * BILLION)
-        waiting = (one for one in stay.told if one.ticket and one.ticket.status == "waiting")
-        periods = ((one, room.period_of(one)) for one in waiting)
+        periods = ((one, room.period_of(one)) for one in stay.waits)
         found += any(
             max(since, period.since_ns) + bound < one.asked_ns < scarce and stay.present_at(one)
             for one, period in periods

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from coupons.rush import pace
 from coupons.rush.checker import Moment, Verdict, overtaken
 from coupons.rush.history import BILLION, Exchange
-from coupons.rush.stays import EARLY_NS, MILLION, Period, Room, Stay, stays_in, stays_of
+from coupons.rush.stays import EARLY_NS, MILLION, Period, Room, Stay, grouped, stays_in, stays_of
 
 Parts = Sequence[tuple[Period, Sequence[Stay]]]
 
@@ -30,9 +30,7 @@ UNHEARD_NS = 5 * BILLION  # so long, at most, until the database has heard of a 
 def check_room(history: Iterable[Exchange], room: Room) -> list[Verdict]:
     """The verdicts on the promises of a waiting room, in their order."""
     exchanges = sorted(history, key=lambda one: one.asked_ns)
-    by_user: dict[int, list[Exchange]] = defaultdict(list)
-    for one in exchanges:
-        by_user[one.user_id].append(one)
+    by_user = grouped(exchanges)
     stays = stays_of(by_user)
     parts = [(period, stays_in(period, stays, by_user)) for period in room.periods]
     return [

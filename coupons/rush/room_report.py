@@ -1,6 +1,6 @@
 """What a rush with a waiting room says of the room: the answers to visits, and how long people waited."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coupons.rush.history import BILLION, Exchange, percentile
-from coupons.rush.stays import stays_of
+from coupons.rush.stays import grouped, stays_of
 
 VISITS = ("join", "ask", "leave")
 MILLISECONDS = 1000  # in a second
@@ -32,9 +32,7 @@ class RoomNumbers:
 
 def measure(history: Iterable[Exchange]) -> RoomNumbers:
     """The numbers of a history."""
-    by_user: dict[int, list[Exchange]] = defaultdict(list)
-    for one in sorted(history, key=lambda one: one.asked_ns):
-        by_user[one.user_id].append(one)
+    by_user = grouped(history)
     visits = [one for exchanges in by_user.values() for one in exchanges if one.kind in VISITS]
     stays = stays_of(by_user)
     let_in = [(stay.answered_ns, stay.admitted.answered_ns) for stay in stays if stay.admitted]

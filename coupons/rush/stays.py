@@ -1,7 +1,7 @@
 """The stays in a waiting room, put together from a history: who had which ticket, and what they were told of it."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha1
 from typing import Any
@@ -83,9 +83,14 @@ class Stay:
     since_ns: int = -FOREVER  # from when on it is looked at
 
     @property
+    def waits(self) -> list[Exchange]:
+        """The answers that tell to wait."""
+        return [one for one in self.told if one.ticket and one.ticket.status == "waiting"]
+
+    @property
     def behind(self) -> list[Exchange]:
         """The answers that tell of somebody ahead: the visitor was in line when they were given."""
-        return [one for one in self.told if one.ticket and one.ticket.status == "waiting" and one.ticket.ahead]
+        return [one for one in self.waits if one.ticket and one.ticket.ahead]
 
     def present_at(self, visit: Exchange) -> bool:
         """Whether the visitor had certainly come to this visit, and to all before it, when told to at the latest.
@@ -104,6 +109,14 @@ class Stay:
                 due = next_due if one.asked_ns >= on_time else min(due, next_due)
                 on_time = max(on_time, one.answered_ns + told_ns - EARLY_NS)
         return True
+
+
+def grouped(history: Iterable[Exchange]) -> dict[int, list[Exchange]]:
+    """The exchanges of each user, by the time they were asked."""
+    by_user: dict[int, list[Exchange]] = defaultdict(list)
+    for one in sorted(history, key=lambda one: one.asked_ns):
+        by_user[one.user_id].append(one)
+    return by_user
 
 
 def stays_of(by_user: Mapping[int, Sequence[Exchange]]) -> list[Stay]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 from rest_framework_simplejwt.tokens import AccessToken
 
-from coupons.models import Coupon
+from coupons.models import Coupon, FailedClaim
 from coupons.stock import keys
 from events.waiting_room.store import bulk_room_store
 from tests.acceptance.test_rush import rush, serve  # noqa: F401 - a fixture
@@ -68,3 +68,21 @@ def test_a_room_that_lets_people_claim_without_a_pass_is_found_out(sale, serve, 
     lines, status = rush(event, serve("web"), "--waiting-room", "--users=40", "--patience=4")
     assert status == 1
     assert "VERDICT: broken — W5 " in lines[-1], "\n".join(lines)
+
+
+def test_a_rush_that_queues_for_what_is_held_sells_what_comes_back(sale, serve, tmp_path):  # noqa: F811
+    event = sale(quantity=6, hold_seconds=1, **RULES)
+    make_users(100)
+    make_user(is_superuser=True, is_staff=True)
+    result = tmp_path / "rush.json"
+    options = ("--waiting-room", "--holds", "--users=100", "--over=1", "--first-lane=10")
+    lines, status = rush(event, serve(), *options, f"--json={result}")
+    assert lines[-1] == "VERDICT: kept — 6 of 6 issued, one each, in order, none lost", "\n".join(lines)
+    assert status == 0
+    promises = [line[2:4] for line in lines if line.startswith("✔")]
+    assert promises[-9:] == [*(f"W{number}" for number in range(1, 8)), "H1", "H2"]
+    event.refresh_from_db()
+    assert (event.issued, event.held) == (6, 0), "all of them, and for good"
+    returned = FailedClaim.objects.filter(reason__in=("cancelled", "payment_failed", "hold_expired")).count()
+    numbers = json.loads(result.read_bytes())["verdicts"][-1]["numbers"]
+    assert numbers == {"back": returned, "confirmed": 6, "beside": 0, "early": 0}

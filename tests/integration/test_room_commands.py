@@ -84,3 +84,9 @@ def test_there_are_no_double_clicks_in_a_waiting_room(sale):
     message, status = rush(sale(waiting_room=True), "--waiting-room", "--duplicates=1")
     assert "--duplicates" in message
     assert status == 2
+
+
+def test_there_are_no_guests_in_a_line_for_what_is_held(sale):
+    message, status = rush(sale(waiting_room=True, hold_seconds=5), "--waiting-room", "--holds", "--guests")
+    assert "--guests" in message
+    assert status == 2

@@ -21,11 +21,11 @@ from rich.console import Console
 
 from coupons.management.words import first_line
 from coupons.rush import evidence, report, room_report
-from coupons.rush.buyers import Buyers
+from coupons.rush.buyers import Buyers, BuyersInLine
 from coupons.rush.checker import check
 from coupons.rush.client import Crowd, Customer, Manners, Rush
 from coupons.rush.history import History
-from coupons.rush.holds import check_holds
+from coupons.rush.holds import check_holds, check_returns
 from coupons.rush.room import check_room
 from coupons.rush.visitors import Visitors
 from events.models import Event, Phase
@@ -49,8 +49,8 @@ class Command(BaseCommand):
     unless `--guests` says that there are others.
 
     With `--waiting-room` they queue, and what the room promises (W1 to W7) is checked as well. With `--holds` they do
-    what people do before they have paid, and whoever finds all held asks again; a backend confirms in the name of the
-    first user who may.
+    what people do before they have paid (H1), and whoever finds all held asks again, or with a waiting room goes on
+    waiting (H2); a backend confirms in the name of the first user who may.
     """
 
     help = "Rush a sale with many users over HTTP, then check every promise against the database."
@@ -122,10 +122,13 @@ class Command(BaseCommand):
             numbers = report.measure(history, last_issued_after=(last - before.at).total_seconds() if last else None)
             verdicts = check(history, database, refused_within=options["refused_within"])
             visits = room_report.measure(history) if event.waiting_room else None
-            if visits:
-                verdicts += check_room(history, evidence.room(event.id, before=before))
+            room = evidence.room(event.id, before=before) if event.waiting_room else None
+            if room:
+                verdicts += check_room(history, room)
             if options["holds"]:
                 verdicts.append(check_holds(history, database))
+            if room and options["holds"]:
+                verdicts.append(check_returns(history, database, room))
             if result is not None:
                 named = ("event", "users", "concurrency", "duplicates", "over", "url", "seed")
                 about = {name: options[name] for name in named}
@@ -157,46 +160,32 @@ class Command(BaseCommand):
 
 def _crowd(event: Event, customers: Sequence[Customer], history: History, options: Mapping[str, Any]) -> Crowd:
     """The people of the rush."""
-    about = {name: options[name] for name in ("url", "concurrency", "seed", "over")}
-    manners = Manners(timeout=options["timeout"])
+    about: dict[str, Any] = {name: options[name] for name in ("url", "concurrency", "seed", "over")}
+    about |= {"event_id": event.id, "customers": customers, "history": history}
+    about["manners"] = Manners(timeout=options["timeout"])
+    patience = options["patience"] or _patience(event, len(customers)) + options["over"]
+    queueing = {"grace": event.grace, "patience": patience, "in_line": options["in_line"]}
     if event.hold_seconds:
-        return Buyers(
-            **about,
-            event_id=event.id,
-            customers=customers,
-            merchant=_merchant(),
-            quantity=event.quantity - event.issued,
-            hold_seconds=event.hold_seconds,
-            history=history,
-            patience=options["patience"] or 60 + 20 * event.hold_seconds + options["over"],
-            manners=manners,
-        )
-    if not event.waiting_room:
-        return Rush(
-            **about,
-            event_id=event.id,
-            customers=customers,
-            history=history,
-            duplicates=options["duplicates"],
-            manners=manners,
-        )
-    return Visitors(
-        **about,
-        event_id=event.id,
-        customers=customers,
-        history=history,
-        grace=event.grace,
-        patience=options["patience"] or _patience(event, len(customers)) + options["over"],
-        in_line=options["in_line"],
-        manners=manners,
-    )
+        about |= {"merchant": _merchant(), "hold_seconds": event.hold_seconds}
+        if event.waiting_room:
+            return BuyersInLine(**about, **queueing)
+        return Buyers(**about, quantity=event.quantity - event.issued, patience=patience)
+    if event.waiting_room:
+        return Visitors(**about, **queueing)
+    return Rush(**about, duplicates=options["duplicates"])
 
 
 def _patience(event: Event, users: int) -> float:
-    """Seconds in which all should be through: some come back late, and queue anew; each of some keeps a pass long."""
-    pace = min(event.admission_rate, event.max_active / 10)
-    until_open = max(0.0, (event.opens_at - timezone.now()).total_seconds())
-    return 60 + until_open + 2 * users / pace + 2 * event.grace + 2 * event.pass_ttl
+    """Seconds in which all should be through: some units are held many times until they are paid.
+
+    In a waiting room some come back late, and queue anew; each of some keeps a pass long.
+    """
+    seconds = 60.0 + 20 * event.hold_seconds
+    if event.waiting_room:
+        pace = min(event.admission_rate, event.max_active / 10)
+        seconds += max(0.0, (event.opens_at - timezone.now()).total_seconds())
+        seconds += 2 * users / pace + 2 * event.grace + 2 * event.pass_ttl
+    return seconds
 
 
 def _require_suitable(event: Event, options: Mapping[str, Any]) -> None:
@@ -207,12 +196,12 @@ def _require_suitable(event: Event, options: Mapping[str, Any]) -> None:
     if (event.hold_seconds > 0) != options["holds"]:
         what = "has holds: rush it with" if event.hold_seconds else "has no holds: rush it without"
         raise CommandError(f"Event {event.id} {what} --holds.", returncode=USAGE)
-    if options["holds"] and (event.waiting_room or options["duplicates"]):
-        raise CommandError("--holds is for a sale without a waiting room, and without --duplicates.", returncode=USAGE)
+    if options["duplicates"] and (event.waiting_room or event.hold_seconds):
+        raise CommandError("--duplicates is for a sale without a waiting room or holds.", returncode=USAGE)
+    if options["guests"] and event.waiting_room and event.hold_seconds:
+        raise CommandError("--guests is not for this sale: what they hold would not be seen.", returncode=USAGE)
     if not event.waiting_room:
         return
-    if options["duplicates"]:
-        raise CommandError("--duplicates is for a sale without a waiting room.", returncode=USAGE)
     numbers = bulk_room_store().numbers([event.id]).get(event.id)
     if numbers is None:
         raise CommandError("The waiting room cannot be read.", returncode=USAGE)

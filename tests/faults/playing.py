@@ -17,11 +17,11 @@ from django.utils import timezone
 from rest_framework_simplejwt.tokens import AccessToken
 
 from coupons.rush import evidence, report
-from coupons.rush.buyers import Buyers
+from coupons.rush.buyers import Buyers, BuyersInLine
 from coupons.rush.checker import Verdict, check
 from coupons.rush.client import Crowd, Customer, Manners, Rush, clock
 from coupons.rush.history import BILLION, SERVER_ERROR, History
-from coupons.rush.holds import check_holds
+from coupons.rush.holds import check_holds, check_returns
 from coupons.rush.room import check_room
 from coupons.rush.visitors import Visitors
 from events import services
@@ -34,6 +34,7 @@ from tests.faults.system import System
 
 MANNERS = Manners(timeout=5.0, tries=12, backoff_max=2.0, poll_max=1.0)
 BUYERS = replace(MANNERS, again=2.0)
+BUYERS_IN_LINE = replace(MANNERS, think=0.5)
 REFUSED_WITHIN = 1.0  # seconds: P8
 ENDS_WITHIN = 30.0  # seconds after the load in which all claims must have ended
 LOAD_WITHIN = 180.0  # seconds: all tries of the last user, and then some
@@ -115,10 +116,13 @@ def play(system: System, scenario: Scenario, *, seed: int, refused_within: float
     evidence.wait_until_drained(event.id, seconds=ENDS_WITHIN)
     database = evidence.read(event.id, before=before)
     verdicts = check(history, database, refused_within=refused_within if scenario.quick else None)
-    if scenario.room is not None:
-        verdicts += check_room(history, evidence.room(event.id, before=before))
+    room = evidence.room(event.id, before=before) if scenario.room else None
+    if room:
+        verdicts += check_room(history, room)
     if scenario.hold_seconds:
         verdicts.append(check_holds(history, database))
+    if room and scenario.hold_seconds:
+        verdicts.append(check_returns(history, database, room))
     with suppress(InvalidChange):  # an operator has closed it in the middle
         services.close(event_id=event.id)
     first = evidence.first_issued_at(event.id, since=healed_at)
@@ -149,18 +153,18 @@ def _crowd(system: System, scenario: Scenario, event: Event, history: History, s
         "over": load.over,
         "manners": MANNERS,
     }
+    if room:
+        about |= {"grace": event.grace, "patience": room.patience, "shares": room.shares, "concurrency": AT_ONCE}
     if scenario.hold_seconds:
         merchant = make_user(is_superuser=True, is_staff=True)
-        return Buyers(
-            **about | {"manners": BUYERS},
-            merchant=Customer(merchant.pk, str(AccessToken.for_user(merchant))),
-            quantity=load.coupons,
-            hold_seconds=scenario.hold_seconds,
-            patience=PATIENCE,
-        )
-    if room is None:
-        return Rush(**about, duplicates=load.double_clicks)
-    return Visitors(**about, grace=event.grace, patience=room.patience, shares=room.shares, concurrency=AT_ONCE)
+        about |= {"merchant": Customer(merchant.pk, str(AccessToken.for_user(merchant)))}
+        about |= {"hold_seconds": scenario.hold_seconds}
+        if room:
+            return BuyersInLine(**about | {"manners": BUYERS_IN_LINE})
+        return Buyers(**about | {"manners": BUYERS}, quantity=load.coupons, patience=PATIENCE)
+    if room:
+        return Visitors(**about)
+    return Rush(**about, duplicates=load.double_clicks)
 
 
 def _unserved(history: History) -> float:

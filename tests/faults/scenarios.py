@@ -65,6 +65,8 @@ QUEUEING = Load(coupons=1200, double_clicks=0)
 HOLDING = Load(users=200, coupons=100, over=4.0, double_clicks=0)
 # Fewer, whose holds end sooner: there is nothing to wait for that heals.
 CHANGING = Load(users=150, coupons=80, over=4.0, double_clicks=0)
+# Most of them wait for what comes back.
+IN_LINE_FOR_HOLDS = Load(users=500, coupons=16, over=2.0, double_clicks=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,3 +155,7 @@ for _names in (
     scenario(f"with holds: {' + '.join(_names)}", *_names, load=CHANGING, hold_seconds=3, sells_out=True)
 for _name in ("the product is closed", "the product closes earlier"):
     scenario(f"with holds: {_name}", _name, load=CHANGING, hold_seconds=3)
+
+for _name in ("no fault at all", "stock flushed"):
+    _faults = {_name} & set(FAULTS)
+    scenario(f"with holds in a waiting room: {_name}", *_faults, load=IN_LINE_FOR_HOLDS, room=Room(), hold_seconds=2)

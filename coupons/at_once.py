@@ -1,7 +1,7 @@
-"""Take a unit and write its coupon in one statement: the event's row is locked while the server works, and no longer.
+"""Take a unit and write its coupon in one statement: what is locked is locked while the server works, and no longer.
 
-In several statements whoever has the row keeps it while answers travel, and on a busy machine while it waits for the
-processor; and all others wait for that.
+In several statements whoever has the event's row keeps it while answers travel, and on a busy machine while it waits
+for the processor; and all others wait for that.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,12 @@ from django.db import IntegrityError, connection
 from coupons.codes import new_code
 from coupons.direct import Overtaken
 from coupons.errors import UnknownUser
+from coupons.locks import drain_lock
 from coupons.models import Coupon
 from events.models import Event
 
-ISSUE = """
-WITH taken AS (
+# The next number on the event's row. The guard of the first promise is in it, whatever else is asked.
+TAKE = """
     UPDATE events_event SET issued = issued + 1, version = version + 1,
         last_number = greatest(last_number, coalesce(%(number)s::bigint, last_number + 1))
     WHERE id = %(event)s AND issued < quantity
@@ -27,7 +28,11 @@ WITH taken AS (
         AND (%(version)s::bigint IS NULL OR version = %(version)s)
         AND (%(fence)s::bigint IS NULL OR last_number < %(fence)s)
     RETURNING coalesce(%(number)s::bigint, last_number) AS number
-), issued AS (
+"""
+# Of a statement that takes a unit and returns its number. No conflict is passed over, as in `rows.issue`: it must take
+# the unit back with it.
+ISSUE = """
+WITH taken AS ({take}), issued AS (
     INSERT INTO coupons_coupon (
         event_id, user_id, ordinal, code, status, epoch, sequence, place, units, request, claimed_at, issued_at
     )
@@ -47,8 +52,6 @@ WITH taken AS (
 )
 SELECT sequence FROM issued
 """
-# The guard of the first promise is in it, whatever else is asked. No conflict is passed over, as in `rows.issue`: it
-# must take the count back with it.
 
 
 def issue(
@@ -63,15 +66,18 @@ def issue(
     version: int | None = None,
     fence: int | None = None,
     accepted: bool = False,
+    statements: str = ISSUE.format(take=TAKE),
 ) -> Coupon:
     """One coupon, of one unit, counted; with the next number unless one is given.
 
     `Overtaken` where the event is not on as it stood, has no unit left, or the user has this coupon by another request;
     also where its version is another, or its last number not below `fence`, if these are given. What was `accepted`
-    is issued whether or not the event is still on. `UnknownUser` where the user is gone.
+    is issued whether or not the event is still on. `UnknownUser` where the user is gone. Other `statements` take the
+    unit otherwise; they are sent as one message, and so are one transaction, and the last of them is `ISSUE`.
     """
     values: dict[str, Any] = {
         "event": event.pk,
+        "drain_lock": drain_lock(event.pk),
         "mode": event.stock_mode,
         "epoch": event.epoch,
         "user": user_id,
@@ -86,7 +92,9 @@ def issue(
         "accepted": accepted,
     }
     with _blamed(user_id), connection.cursor() as cursor:
-        cursor.execute(ISSUE, values)
+        cursor.execute(statements, values)
+        while cursor.nextset():
+            pass
         row = cursor.fetchone()
     if row is None:
         raise Overtaken

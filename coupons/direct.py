@@ -13,7 +13,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Max, QuerySet
+from django.db.models import Max, QuerySet
 from django.db.models.functions import Now
 
 from coupons import issuing, rows
@@ -121,17 +121,6 @@ def refuse_if_shut(status: str, opens_at: datetime, closes_at: datetime, now: da
         raise Paused(opens_at=opens_at)
     if now < opens_at:
         raise NotOpen(opens_at=opens_at)
-
-
-def as_it_stood(event: Event) -> QuerySet[Event]:
-    """The event, as long as it sells as it did at the look and has a unit left: what a guarded update is put to."""
-    return Event.objects.filter(
-        pk=event.pk,
-        status=Event.Status.PUBLISHED,
-        stock_mode=event.stock_mode,
-        epoch=event.epoch,
-        issued__lt=F("quantity"),
-    )
 
 
 def next_number(event: Event) -> int:

@@ -24,8 +24,13 @@ class RedisStockKeeper:
     """See the protocol for what each method promises."""
 
     def lock(self, event_id: int) -> None:
-        """Take the drain lock until the transaction ends."""
+        """Take the drain lock until the transaction ends, and count what was issued until now."""
         take_drain_lock(event_id)
+        units.count([event_id])
+
+    def count(self, event_ids: Sequence[int]) -> dict[int, int]:
+        """What is issued now, where that was not known."""
+        return units.count(event_ids, skip_busy=True)
 
     def load(self, event: Event) -> None:
         """Build the stock in a new epoch, in Redis unless the strategy is one of the database."""

@@ -1,7 +1,8 @@
-"""The drain lock: one drainer or reconciler an event, in PostgreSQL, until the transaction ends.
+"""The drain lock: one drainer, reconciler or operator an event, in PostgreSQL, until the transaction ends.
 
 It is not in Redis, because it guards the database and must not be lost with Redis. It ends with the transaction, so a
-worker that dies holds up nobody; one that hangs is cut off by `idle_in_transaction_session_timeout`.
+worker that dies holds up nobody; one that hangs is cut off by `idle_in_transaction_session_timeout`. Claims that take a
+unit's row share it (`units.ISSUE`): side by side, but never beside an operator's change.
 """
 
 from collections.abc import Iterator
@@ -18,16 +19,21 @@ NAMESPACE = 0x5EC0 << 48
 PAGE = 500
 
 
+def drain_lock(event_id: int) -> int:
+    """The key of the event's lock."""
+    return NAMESPACE + event_id
+
+
 def take_drain_lock(event_id: int) -> None:
     """Wait for the lock of the event; `OperationalError` when `lock_timeout` runs out first."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [NAMESPACE + event_id])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [drain_lock(event_id)])
 
 
 def try_drain_lock(event_id: int) -> bool:
     """Take the lock of the event if it is free."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [NAMESPACE + event_id])
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [drain_lock(event_id)])
         return bool(cursor.fetchone()[0])
 
 

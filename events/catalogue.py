@@ -122,6 +122,9 @@ class KnownEvent:
         )
 
 
+SETTLED = timedelta(minutes=1)  # after the end of a sale no claim of it is under way
+
+
 class Catalogue:
     """The events a process knows. Readings are at most about `interval` seconds old while it is in use."""
 
@@ -213,8 +216,12 @@ class Catalogue:
             connection.close()
 
     def _rows(self) -> list[dict[str, Any]]:
-        since = timezone.now() - self.KEEP
-        return list(Event.objects.public().filter(closes_at__gt=since).values(*FIELDS))
+        now = timezone.now()
+        since = now - self.KEEP
+        rows = list(Event.objects.public().filter(closes_at__gt=since).values(*FIELDS))
+        uncounted = [row["id"] for row in rows if _may_be_uncounted(row, now)]
+        counted = stock.keeper().count(uncounted) if uncounted else {}
+        return [{**row, "issued": counted.get(row["id"], row["issued"])} for row in rows]
 
     def _look_up(self, event_id: int) -> KnownEvent | None:
         if not self._readable:
@@ -264,6 +271,12 @@ class Catalogue:
             return hot_room_store().numbers(event_ids)
         except RedisError:
             return {}
+
+
+def _may_be_uncounted(row: dict[str, Any], now: datetime) -> bool:
+    """Whether there may be claims that `issued` does not have yet, of a sale whose claims leave it to others."""
+    sells = row["status"] == Event.Status.PUBLISHED and now < row["closes_at"] + SETTLED
+    return bool(row["strategy"] == Event.Strategy.SKIP_LOCKED and sells and row["issued"] < row["quantity"])
 
 
 catalogue = Catalogue()

@@ -39,11 +39,20 @@ class LastClaim(NamedTuple):
 class StockKeeper(Protocol):
     """The stock of all events. All methods raise `events.errors.Unavailable` where the stock cannot be reached.
 
-    `lock`, `load`, `apply` and `resize` are called inside a transaction, with the event's row locked.
+    `load`, `apply` and `resize` are called inside a transaction, with the event locked (`lock`) and its row.
     """
 
     def lock(self, event_id: int) -> None:
-        """Keep drains and reconciling away from the event until the transaction ends."""
+        """Keep drains and reconciling away from the event until the transaction ends; its `issued` is right then.
+
+        Called inside a transaction, before the event's row is locked.
+        """
+
+    def count(self, event_ids: Sequence[int]) -> dict[int, int]:
+        """Bring `issued` up to date where claims do not: of each event that was behind, what it is now.
+
+        One query. It waits for nobody: an event that somebody is changing is left to them.
+        """
 
     def load(self, event: "Event") -> None:
         """Build the stock from the database, in a new epoch (saved)."""

@@ -45,6 +45,7 @@ def before(event_id: int) -> Before:
 
 def read(event_id: int, *, before: Before) -> Database:
     """The event as it is now, after the rush that began at `before`."""
+    stock.keeper().count([event_id])
     event = Event.objects.get(pk=event_id)
     coupons = Coupon.objects.filter(event_id=event_id).order_by("epoch", "sequence")
     failed = FailedClaim.objects.filter(event_id=event_id).order_by("epoch", "sequence")

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connection
 
-from coupons import at_once, rows, units
+from coupons import at_once, rows
 from coupons.stock.store import HotStore, StockStore
 from coupons.stock.ways import WayStore
 from tests.concurrency.points import When, beside
@@ -20,7 +20,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "optimistic": STATEMENT,
     "row_lock": WRITING,
     "conditional_update": STATEMENT,
-    "skip_locked": ("after the unit", *WRITING),
+    "skip_locked": STATEMENT,
     "redis_set": ("after the set", "after the statement"),
     "redis_counter": ("after the counter", "after the statement"),
     "distributed_lock": ("after the lock", "after the statement", "before the release"),
@@ -34,7 +34,6 @@ OF_A_DRAIN = ("after the take", *WRITING, "after the settling")
 def owner_of(step: str) -> tuple[Any, str]:
     """Whose function it is, and which."""
     return {
-        "the unit": (units, "take"),
         "the statement": (at_once, "issue"),
         "the coupon": (rows, "issue"),
         "the commit": (connection, "commit"),

@@ -227,11 +227,12 @@ def test_of_two_who_read_the_same_version_one_must_look_again(sale: Sale, compar
 
 def test_without_the_guard_the_last_unit_is_given_twice_but_for_the_constraint_of_the_database(sale: Sale) -> None:
     event, users = sale(strategy="conditional_update", quantity=1), make_users(2)
-    text = at_once.ISSUE.replace(" AND issued < quantity", "")
-    assert text != at_once.ISSUE
+    guarded = at_once.ISSUE.format(take=at_once.TAKE)
+    text = guarded.replace(" AND issued < quantity", "")
+    assert text != guarded
     claim(event, users[0])
     row = Event.objects.get()
-    with patch.object(at_once, "ISSUE", text), pytest.raises(IntegrityError, match="event_issued_within_quantity"):
-        at_once.issue(row, users[1], "", timezone.now())
+    with pytest.raises(IntegrityError, match="event_issued_within_quantity"):
+        at_once.issue(row, users[1], "", timezone.now(), statements=text)
     with pytest.raises(Overtaken):
         at_once.issue(row, users[1], "", timezone.now())

@@ -122,7 +122,7 @@ class KnownEvent:
         )
 
 
-SETTLED = timedelta(minutes=1)  # after the end of a sale no claim of it is under way
+UNDER_WAY = timedelta(minutes=1)  # so long after the end of a sale the last claims may be counted
 
 
 class Catalogue:
@@ -275,7 +275,7 @@ class Catalogue:
 
 def _may_be_uncounted(row: dict[str, Any], now: datetime) -> bool:
     """Whether there may be claims that `issued` does not have yet, of a sale whose claims leave it to others."""
-    sells = row["status"] == Event.Status.PUBLISHED and now < row["closes_at"] + SETTLED
+    sells = row["status"] == Event.Status.PUBLISHED and now < row["closes_at"] + UNDER_WAY
     return bool(row["strategy"] == Event.Strategy.SKIP_LOCKED and sells and row["issued"] < row["quantity"])
 
 

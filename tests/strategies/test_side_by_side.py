@@ -44,12 +44,12 @@ def beside() -> Iterator[Beside]:
         yield lambda act: threads.submit(on_a_connection, act)
 
 
-def wait_for_a_lock(other: "Future[Any]") -> None:
-    """Until it waits for a lock; it must not come to its end."""
+def wait_for_a_lock(*others: "Future[Any]") -> None:
+    """Until each of them waits for a lock; none must come to its end."""
     with connection.cursor() as cursor:
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        while not cursor.execute(waits).fetchone()[0]:
-            assert not other.done()
+        while cursor.execute(waits).fetchone()[0] < len(others):
+            assert not any(other.done() for other in others)
 
 
 def terms(event: Event, quantity: int) -> dict[str, Any]:
@@ -121,6 +121,19 @@ def test_a_claim_waits_for_an_operators_change_and_is_decided_by_it(event: Event
     with pytest.raises(Paused):
         claiming.result(WITHIN)
     assert event.units.count() == 3
+
+
+def test_claims_that_come_later_do_not_pass_an_operator_who_waits(event: Event, beside: Beside) -> None:
+    first, later = make_users(2)
+    with transaction.atomic():
+        claim(event, first)
+        pausing = beside(lambda: sales.pause(event_id=event.pk))
+        wait_for_a_lock(pausing)
+        claiming = beside(lambda: claim(event, later))
+        wait_for_a_lock(pausing, claiming)
+    assert pausing.result(WITHIN).issued == 1
+    with pytest.raises(Paused):
+        claiming.result(WITHIN)
 
 
 def test_the_quantity_falls_to_what_is_issued_and_no_further(event: Event) -> None:

@@ -10,6 +10,7 @@ from django.db import connection, transaction
 
 from coupons import at_once, services, units
 from coupons.models import Coupon
+from coupons.rush import evidence
 from events import services as sales
 from events.catalogue import catalogue
 from events.errors import InvalidChange, Paused, SoldOut, Unavailable
@@ -167,6 +168,13 @@ def test_a_claim_whose_process_dies_before_anybody_counts_is_counted(event: Even
     assert (issued(event), Coupon.objects.count()) == (0, 1)
     catalogue.refresh()
     assert (issued(event), remaining(event)) == (1, 2)
+
+
+def test_the_judge_of_a_rush_reads_what_is_issued_when_it_is_over(event: Event) -> None:
+    before = evidence.before(event.pk)
+    claim(event, make_users(1)[0])
+    database = evidence.read(event.pk, before=before)
+    assert (database.issued, len(database.coupons)) == (1, 1)
 
 
 def test_whoever_finds_no_unit_free_spares_the_others_the_attempt(event: Event) -> None:

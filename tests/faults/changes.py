@@ -45,13 +45,13 @@ def grows(scene: Scene) -> Iterator[None]:
 
 
 def shrink(scene: Scene) -> None:
-    """By all that nobody has claimed at the moment, holds that have ended just now among it."""
+    """By half of what nobody has claimed at the moment, be it one unit. Holds that have just ended are among it."""
     level = evidence.level_of(scene.event_id)
     try:
         if level is not None and level.stock:
             # Refused where units were claimed since, or are on their way back.
             with suppress(InvalidChange, Unavailable, DatabaseError):
-                resize(scene, max(1, quantity_of(scene) - level.stock))
+                resize(scene, max(1, quantity_of(scene) - (level.stock + 1) // 2))
     finally:
         connection.close()
 

@@ -12,6 +12,7 @@ from coupons.rush.checker import Claim, CouponRow, Database, FailedRow
 from coupons.rush.client import clock
 from coupons.rush.history import BILLION
 from coupons.rush.stays import FOREVER, Period, Room
+from coupons.strategies import STRATEGIES
 from events import stock
 from events.errors import Unavailable
 from events.models import SCRIPT_WAYS, Event
@@ -68,6 +69,7 @@ def read(event_id: int, *, before: Before) -> Database:
             )
         ],
         before=before.claims,
+        ordered=STRATEGIES[event.strategy].ordered,
         loads=event.epoch - before.epoch,
         mended=[(expected or 0) - (found or 0) for expected, found in mended.values_list("expected", "found")],
         # Other strategies have no stock in Redis, or none that is told by the same number.

@@ -132,7 +132,8 @@ def verdict_line(verdicts: Sequence[Verdict], *, quantity: int, limit: int) -> s
     if broken:
         return f"VERDICT: broken — {', '.join(broken)} ({issued:,} of {quantity:,} issued)"
     each = "one each" if limit == 1 else f"at most {limit} each"
-    return f"VERDICT: kept — {issued:,} of {quantity:,} issued, {each}, in order, none lost"
+    ordered = "in order, " if any(one.promise == "P6" for one in verdicts) else ""
+    return f"VERDICT: kept — {issued:,} of {quantity:,} issued, {each}, {ordered}none lost"
 
 
 async def watch(

@@ -47,7 +47,7 @@ def rush(event: Event, url: str, *arguments: str) -> tuple[list[str], int]:
 def test_a_rush_keeps_every_promise_in_whatever_way_the_units_are_handed_out(sale, serve):
     url = serve("gate")
     make_users(60)
-    for name in ("conditional_update", "distributed_lock", "list_queue", "lua_sync"):
+    for name in ("conditional_update", "skip_locked", "distributed_lock", "list_queue", "lua_sync"):
         event = sale(strategy=name, quantity=10)
         lines, status = rush(event, url, "--users=60", "--concurrency=20", "--refused-within=10")
         assert status == 0, "\n".join([name, *lines])

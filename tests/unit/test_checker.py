@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from coupons.rush.checker import Claim, Database, check
+from coupons.rush.report import verdict_line
 from tests.rush_kit import DATABASE, HISTORY, already, broken, coupon, failed, read, said, silence, sold_out
 
 
@@ -203,7 +204,12 @@ def test_the_overtaken_one_is_found_behind_many_that_are_in_order():
 
 def test_the_highest_number_answered_so_far_counts_not_the_last():
     history = [said(1, 3, at=0), said(2, 1, at=1), said(3, 2, at=20), *HISTORY[4:]]
-    assert broken(history, replace(DATABASE, coupons=[coupon(1, 3), coupon(2, 1), coupon(3, 2)])) == ["P6"]
+    database = replace(DATABASE, coupons=[coupon(1, 3), coupon(2, 1), coupon(3, 2)])
+    assert broken(history, database) == ["P6"]
+    unordered = check(history, replace(database, ordered=False))
+    assert [one.promise for one in unordered if not one.kept] == [], "where the strategy promises no order"
+    assert "in order" in verdict_line(check(HISTORY, DATABASE), quantity=3, limit=1)
+    assert "in order" not in verdict_line(unordered, quantity=3, limit=1)
 
 
 def test_a_replayed_answer_does_not_count_as_the_asking():

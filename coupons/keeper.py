@@ -1,7 +1,7 @@
 """The stock as `events` asks for it (`events.stock.StockKeeper`), in Redis or in the database."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from django.utils.translation import gettext
 from redis.exceptions import RedisError
@@ -93,8 +93,12 @@ class RedisStockKeeper:
     def _adjust(event: Event, *, delta: int) -> None:
         if event.stock_mode == Event.StockMode.DATABASE:
             return  # the row says it all
-        with _redis():
+        try:
             code, stock = bulk_store().adjust(event.id, epoch=event.epoch, delta=delta, window=loading.window_of(event))
+        except RedisError as error:
+            if delta:
+                _doubt(event.id)
+            raise _away() from error
         if code is AdjustCode.INSUFFICIENT:
             least = event.quantity - delta - stock
             told = gettext(
@@ -115,4 +119,17 @@ def _redis() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise Unavailable("Redis cannot be reached. Nothing was changed; try again when it is back.") from error
+        raise _away() from error
+
+
+def _away() -> Unavailable:
+    return Unavailable("Redis cannot be reached. Nothing was changed; try again when it is back.")
+
+
+def _doubt(event_id: int) -> None:
+    """Take down a stock that may have been resized although no answer came: a worker loads it anew within seconds.
+
+    Else the next try would add the units a second time, or take them.
+    """
+    with suppress(RedisError):
+        hot_store().unload(event_id)

@@ -1,7 +1,8 @@
 """What operators do to a sale. Each change takes effect in the database and in the stock, or in neither.
 
 The stock is changed inside the transaction, just before it commits. Should the commit fail, Redis alone has the
-change: the reconciler applies the database's window again each minute and mends the units.
+change: the reconciler applies the database's window again each minute and mends the units. Where Redis does not answer
+a change of the quantity nobody knows whether it was made, so the stock is taken down: a worker loads it anew.
 """
 
 import secrets

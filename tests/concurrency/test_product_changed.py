@@ -5,17 +5,20 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 from unittest.mock import patch
 
+import pytest
 from django.db import connection
+from redis.exceptions import TimeoutError as NoAnswer
 
-from coupons import holds, keeper, services
+from coupons import holds, keeper, reconciling, services
 from coupons.issuing import issue_claims
 from coupons.rush import evidence
 from coupons.rush.checker import check
 from coupons.stock.store import StockStore
 from events import services as sales
-from events.errors import InvalidChange, Refusal
+from events.errors import InvalidChange, Refusal, Unavailable
 from events.models import Event
 from tests.concurrency.test_holds import BUSY, assert_accounted, hold_all
 from tests.concurrency.test_negative_controls import rebuilt, without_constraint
@@ -81,6 +84,26 @@ def test_a_product_is_resized_and_paused_while_units_are_held_and_come_back(sale
     issue_claims(event.id, store)
     holds.release_due(event.id, store)
     assert_accounted(event, store)
+
+
+def test_a_change_whose_answer_is_lost_is_not_made_twice(sale: Sale, store: StockStore) -> None:
+    event = sale(hold_seconds=60, quantity=10)
+    hold_all(event, make_users(2), store)
+    adjust = StockStore.adjust
+
+    def answer_lost(*args: Any, **options: Any) -> None:
+        adjust(*args, **options)
+        raise NoAnswer
+
+    with patch.object(StockStore, "adjust", answer_lost), pytest.raises(Unavailable):
+        change(event.id, quantity=15)
+    with pytest.raises(Unavailable):
+        change(event.id, quantity=15)  # the stock is on its way
+    reconciling.reconcile(event.id, store)
+    assert_accounted(event, store)
+    change(event.id, quantity=15)
+    assert_accounted(event, store)
+    assert (event.quantity, event.held, store.snapshot(event.id).stock) == (15, 2, 13)
 
 
 # P1, and its controls -------------------------------------------------------------------------------------------------

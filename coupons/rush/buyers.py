@@ -22,18 +22,11 @@ class Buyers(Paying):
     Who is told that all is gone, or of a pause, asks again, and so does whoever's hold has ended.
     """
 
-    quantity: int
     patience: float  # seconds
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._all_gone = asyncio.Event()
         self.tally["requests"] = len(self.customers)
-
-    def resized(self, quantity: int) -> None:
-        """Hear, in whichever thread, that the sale has another quantity from now on."""
-        self.quantity = quantity
-        self._all_gone.clear()
 
     async def _play(self) -> None:
         with suppress(TimeoutError):  # whether something should have ended by then is the checker's to say
@@ -51,24 +44,19 @@ class Buyers(Paying):
                 if await asyncio.shield(self._following[exchange.claim_id]) == "issued":
                     break
             elif exchange.code in COME_AGAIN:
-                await self._wait_for_more()
+                await self._wait_until_gone(self._random.uniform(0.5, 1.5) * self.manners.again)
             else:
                 break
         self.tally["done"] += 1
-
-    async def _wait_for_more(self) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._all_gone.wait(), self._random.uniform(0.5, 1.5) * self.manners.again)
-
-    def _ended(self, state: str) -> None:
-        super()._ended(state)
-        if self.tally["hold issued"] >= self.quantity:
-            self._all_gone.set()
 
 
 @dataclass(kw_only=True, eq=False)
 class BuyersInLine(Paying, Visitors):
     """N customers who queue for one event with holds. The room tells them when all is gone for good.
 
-    Whoever's hold has ended is through, whether or not it was paid.
+    Whoever's hold has ended is through, whether or not it was paid. Who is away comes back when all is gone, if not
+    before: what they were told of their turn is a guess where nobody knows who pays.
     """
+
+    async def _stay_away(self, seconds: float) -> None:
+        await self._wait_until_gone(seconds)

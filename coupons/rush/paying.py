@@ -1,6 +1,7 @@
 """What people do with a hold: they pay, change their minds, have a card refused, or forget to pay."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -26,10 +27,17 @@ class Paying(Crowd):
 
     merchant: Customer
     hold_seconds: float
+    quantity: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._decided: set[str] = set()
+        self._all_gone = asyncio.Event()
+
+    def resized(self, quantity: int) -> None:
+        """Hear, in whichever thread, that the sale has another quantity from now on."""
+        self.quantity = quantity
+        self._all_gone.clear()
 
     async def _hold(self, customer: Customer, claim_id: str) -> None:
         """Decide once what becomes of a hold, think, and have it done."""
@@ -62,3 +70,10 @@ class Paying(Crowd):
 
     def _ended(self, state: str) -> None:
         self.tally[f"hold {state}"] += 1
+        if self.tally["hold issued"] >= self.quantity:
+            self._all_gone.set()
+
+    async def _wait_until_gone(self, seconds: float) -> None:
+        """Wait until every unit is confirmed, or so long."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_gone.wait(), seconds)

@@ -118,11 +118,14 @@ class Visitors(Crowd):
 
     async def _be_away(self, customer: Customer, seconds: float) -> None:
         """Close the tab, and open it again later. Who has lost the place by then queues anew."""
-        await asyncio.sleep(seconds)
+        await self._stay_away(seconds)
         told = await self._wait(customer, "ask")
         if told.code == "not_found":
             told = await self._wait(customer, "join")
         await self._use_pass(customer, told)
+
+    async def _stay_away(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     async def _wait_and_claim(self, customer: Customer, *, tab: int = 0) -> None:
         """Until there is a claim, or a refusal that is final. Who has lost the place, or the pass, queues anew."""

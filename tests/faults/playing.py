@@ -158,10 +158,10 @@ def _crowd(system: System, scenario: Scenario, event: Event, history: History, s
     if scenario.hold_seconds:
         merchant = make_user(is_superuser=True, is_staff=True)
         about |= {"merchant": Customer(merchant.pk, str(AccessToken.for_user(merchant)))}
-        about |= {"hold_seconds": scenario.hold_seconds}
+        about |= {"hold_seconds": scenario.hold_seconds, "quantity": load.coupons}
         if room:
             return BuyersInLine(**about | {"manners": BUYERS_IN_LINE})
-        return Buyers(**about | {"manners": BUYERS}, quantity=load.coupons, patience=PATIENCE)
+        return Buyers(**about | {"manners": BUYERS}, patience=PATIENCE)
     if room:
         return Visitors(**about)
     return Rush(**about, duplicates=load.double_clicks)

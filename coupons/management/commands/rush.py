@@ -167,9 +167,10 @@ def _crowd(event: Event, customers: Sequence[Customer], history: History, option
     queueing = {"grace": event.grace, "patience": patience, "in_line": options["in_line"]}
     if event.hold_seconds:
         about |= {"merchant": _merchant(), "hold_seconds": event.hold_seconds}
+        about["quantity"] = event.quantity - event.issued
         if event.waiting_room:
             return BuyersInLine(**about, **queueing)
-        return Buyers(**about, quantity=event.quantity - event.issued, patience=patience)
+        return Buyers(**about, patience=patience)
     if event.waiting_room:
         return Visitors(**about, **queueing)
     return Rush(**about, duplicates=options["duplicates"])

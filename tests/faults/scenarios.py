@@ -157,5 +157,11 @@ for _name in ("the product is closed", "the product closes earlier"):
     scenario(f"with holds: {_name}", _name, load=CHANGING, hold_seconds=3)
 
 for _name in ("no fault at all", "stock flushed"):
-    _faults = {_name} & set(FAULTS)
-    scenario(f"with holds in a waiting room: {_name}", *_faults, load=IN_LINE_FOR_HOLDS, room=Room(), hold_seconds=2)
+    scenario(
+        f"with holds in a waiting room: {_name}",
+        *({_name} & set(FAULTS)),
+        load=IN_LINE_FOR_HOLDS,
+        room=Room(),
+        hold_seconds=2,
+        sells_out=True,
+    )

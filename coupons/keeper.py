@@ -123,7 +123,7 @@ def _redis() -> Iterator[None]:
 
 
 def _away() -> Unavailable:
-    return Unavailable("Redis cannot be reached. Nothing was changed; try again when it is back.")
+    return Unavailable(gettext("Redis cannot be reached. Nothing was changed; try again when it is back."))
 
 
 def _doubt(event_id: int) -> None:

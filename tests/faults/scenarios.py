@@ -143,7 +143,7 @@ for _name in (
     "PostgreSQL frozen",
     "reconciled ten times a second",
 ):
-    scenario(f"with holds: {_name}", *({_name} & set(FAULTS)), load=HOLDING, hold_seconds=6, sells_out=True)
+    scenario(f"with holds: {_name}", *({_name} & set(FAULTS)), load=HOLDING, hold_seconds=3, sells_out=True)
 
 for _names in (
     ["the product grows"],

@@ -1,11 +1,12 @@
 """Load: build an event's stock in Redis from the database. Only here, and never by a claim."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import attrgetter
 
-from django.db.models import Max
+from django.db.models import Count, Max
 
 from coupons import claimants, failures, holders
 from coupons.issuing import settle_leftovers
@@ -54,7 +55,8 @@ def load(event: Event, store: StockStore) -> Loaded:
     event.epoch += 1
     event.save(update_fields=["epoch", "status", "stock_mode", "fell_back_at", "updated_at"])
     if event.waiting_room:
-        checkpoint.restore(event, bulk_room_store())  # before the stock: nobody may join a room that is not whole
+        # Before the stock: nobody may join a room that is not whole.
+        checkpoint.restore(event, bulk_room_store(), served=_served(event, logged))
     if event.strategy in HOLDER_WAYS:
         holders.load(event.id)
     code, stock = store.load(
@@ -103,6 +105,13 @@ def _logged(event_id: int, store: StockStore) -> Iterator[LogEntry]:
     while entries := store.read_log(event_id, after=after, count=PAGE):
         yield from entries
         after = entries[-1].entry_id
+
+
+def _served(event: Event, logged: set[LogEntry]) -> set[int]:
+    """Who holds as many units as one may, by the coupons and the claim log together."""
+    units = Counter(entry.user_id for entry in logged)
+    units.update(dict(Coupon.objects.filter(event=event).values_list("user_id").annotate(Count("pk"))))
+    return {user_id for user_id, number in units.items() if number >= event.per_user_limit}
 
 
 def _held(event_id: int, logged: set[LogEntry]) -> Iterator[tuple[int, list[HeldClaim]]]:

@@ -7,7 +7,7 @@ A ticket that is gone stays as a row until the room is swept. So nothing that is
 brings up again, gives it back, and no number is given out again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -74,10 +74,11 @@ def checkpoint(event_id: int, store: RoomStore) -> int:
     return written
 
 
-def restore(event: Event, store: RoomStore) -> int:
+def restore(event: Event, store: RoomStore, *, served: Container[int]) -> int:
     """Put the tickets back that Redis has lost, and take those out that are gone; how many came back.
 
-    Whoever was in line longest is in front again. The caller holds a transaction, and nobody can visit meanwhile;
+    Whoever was in line longest is in front again. The `served` users have all that one may have: their tickets are
+    gone, whether or not the database has heard of it. The caller holds a transaction, and nobody can visit meanwhile;
     `event.epoch` is that of the load under way.
     """
     _write_all(event.pk, store)
@@ -85,7 +86,11 @@ def restore(event: Event, store: RoomStore) -> int:
     highest: int = tickets.aggregate(highest=Max("number"))["highest"] or 0
     opened = event.opens_at <= timezone.now() or tickets.filter(rank__gte=LATE).exists()
     in_lane = Case(When(gone_at=None, then=F("lane")), default=Value(GONE))
-    rows = tickets.order_by("lane", "rank").values_list("user_id", in_lane, "number", "rank").iterator(chunk_size=BATCH)
+    places = tickets.order_by("lane", "rank").values_list("user_id", in_lane, "number", "rank")
+    rows = (
+        (user_id, GONE if user_id in served else lane, number, rank)
+        for user_id, lane, number, rank in places.iterator(chunk_size=BATCH)
+    )
     put_back = partial(store.restore, event.pk, number=highest, opened=opened, again=event.epoch > 1)
     restored = put_back(tickets=list(islice(rows, BATCH)))
     while page := list(islice(rows, BATCH)):

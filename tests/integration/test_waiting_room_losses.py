@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from coupons import modes, reconciling, services
 from coupons.errors import AlreadyClaimed, NotAdmitted
+from coupons.issuing import issue_claims
 from coupons.stock.store import StockStore
 from events import services as sales
 from events.catalogue import catalogue
@@ -172,6 +173,21 @@ def test_a_ticket_that_is_gone_does_not_come_back_though_the_database_has_not_he
         standing(room, two)
     assert save(room) == 1, "the log is still there, should the load have failed"
     assert known() == [(one, 1)]
+
+
+def test_who_has_a_coupon_is_not_waited_for_though_the_database_has_not_heard_that_they_left_the_line(
+    room: Event, store: RoomStore
+) -> None:
+    one, two = make_users(2)
+    join(room, one, two)
+    save(room)
+    services.claim(event_id=room.id, user_id=one)
+    issue_claims(room.id, StockStore(store.client))
+    assert known() == [(one, 1), (two, 2)], "as it was before the claim"
+    lose(room, store)
+    assert standing(room, two).status == "admitted", "and not behind a turn that nobody comes for"
+    with pytest.raises(AlreadyClaimed):
+        standing(room, one)
 
 
 def test_a_redis_that_was_rolled_back_brings_nobody_back(room: Event, store: RoomStore) -> None:

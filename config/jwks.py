@@ -45,11 +45,12 @@ class KeySet:
             if self._own is None:
                 raise jwt.InvalidTokenError("It names no key")
             return self._own
+        read_at = self._read_at  # before the look: a reading in between may have brought the key
         key = self._keys.get(kid)
         if key is None:
             self._wanted.set()
             self._ensure_reading()
-            if time.monotonic() - self._read_at > 2 * self._pause:
+            if time.monotonic() - read_at > 2 * self._pause:
                 raise Unavailable
             raise jwt.InvalidTokenError("It names a key that is not listed")
         return key

@@ -298,6 +298,23 @@ def look(web: Any, text: str) -> int:
     return status
 
 
+class ReadAtOnce(KeySet):
+    """The thread is done before who has started it goes on."""
+
+    def _ensure_reading(self) -> None:
+        self._read()
+
+
+def test_a_key_that_is_read_while_somebody_asks_for_it_is_not_said_to_be_unlisted(issuer):
+    issuer.lists(a=private("a").public_key())
+    keys = ReadAtOnce(issuer.url)
+    with pytest.raises(Unavailable):
+        keys.key("a")
+    assert keys.key("a") is not None
+    with pytest.raises(jwt.InvalidTokenError):
+        keys.key("b")
+
+
 def test_with_a_private_key_we_issue_tokens_and_accept_those_of_the_issuer_too(server, issuer):
     User.objects.create_user("mina", password="a good password")
     issuer.lists(a=private("a").public_key())

@@ -65,11 +65,14 @@ class Client:
             self._next(seconds)
 
     def end(self) -> int | None:
-        """The code that it is closed with, whatever comes before; None where it is cut off without a word."""
+        """The code that it is closed with, whatever comes before; None where it is cut off without a word.
+
+        No ping is answered: it would keep alive who is to be dropped.
+        """
         code = None
         try:
             while True:
-                self._next(SOON)
+                self.connection.recv(timeout=SOON)
         except ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd else None
         return code

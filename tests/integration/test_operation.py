@@ -24,7 +24,7 @@ from notifications.models import Notification, Outbox
 from notifications.services import Fact, notify
 from tests import outages
 from tests.api_kit import Caller, token_of
-from tests.factories import make_user
+from tests.factories import make_user, make_users
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -86,26 +86,24 @@ def metrics_of(text: str) -> dict[tuple[str, str], float]:
     }
 
 
-def test_metrics_tell_what_was_answered_and_what_waits(sale, client):
-    event = sale(quantity=2)
-    before = metrics_of(client.get("/metrics").content.decode())
-    for _ in range(3):
-        Caller(make_user()).claim(event.id)
-    after = metrics_of(client.get("/metrics").content.decode())
+def test_metrics_tell_what_was_answered_and_what_waits(sale, server):
+    event, users, web = sale(quantity=2), make_users(3), server()
 
-    def grown(name: str, label: str = "") -> float:
-        return after[name, label] - before.get((name, label), 0)
+    def told() -> dict[tuple[str, str], float]:
+        return metrics_of(web.ask("GET", "/metrics")[2].decode())
 
-    assert grown("seonchak_claims_total", "accepted") == 2
-    assert grown("seonchak_claims_total", "sold_out") == 1
-    assert grown("seonchak_script_seconds_count") == 3
-    assert after["seonchak_stock_units", str(event.id)] == 0
-    assert after["seonchak_backlog_claims", str(event.id)] == 2
-    assert 0 < after["seonchak_oldest_undrained_seconds", str(event.id)] < 60
-    assert (after["seonchak_up", "postgresql"], after["seonchak_up", "redis"]) == (1, 1)
-    assert after["seonchak_database_mode", str(event.id)] == 0
+    assert web.claim_all(event, users) == {202, 409}
+    told_of = told()
+    assert told_of["seonchak_claims_total", "accepted"] == 2
+    assert told_of["seonchak_claims_total", "sold_out"] == 1
+    assert told_of["seonchak_script_seconds_count", ""] == 3
+    assert told_of["seonchak_stock_units", str(event.id)] == 0
+    assert told_of["seonchak_backlog_claims", str(event.id)] == 2
+    assert 0 < told_of["seonchak_oldest_undrained_seconds", str(event.id)] < 60
+    assert (told_of["seonchak_up", "postgresql"], told_of["seonchak_up", "redis"]) == (1, 1)
+    assert told_of["seonchak_database_mode", str(event.id)] == 0
     modes.fall_back(event.id, epoch=1)
-    assert metrics_of(client.get("/metrics").content.decode())["seonchak_database_mode", str(event.id)] == 1
+    assert told()["seonchak_database_mode", str(event.id)] == 1
 
 
 def test_metrics_tell_how_long_users_wait_to_be_told(transactional_db, client, settings):

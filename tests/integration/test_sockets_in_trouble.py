@@ -64,7 +64,7 @@ def test_who_reads_nothing_is_dropped_and_the_others_go_on(sale: Sale, server: S
 
 def test_who_answers_no_ping_is_dropped(sale: Sale, server: Serve) -> None:
     event = sale()
-    gate = server("gate", LIVE_PING="0.2")
+    gate = server("gate", LIVE_PING="0.5")
     path = f"/ws/events/{event.id}"
     with (
         socket(gate.port, path) as silent,
@@ -76,7 +76,7 @@ def test_who_answers_no_ping_is_dropped(sale: Sale, server: Serve) -> None:
         one.hear_until("state")
         while open_at(gate) == 3:
             one.answers_pings(0.1)
-            assert time.monotonic() < started + 5, "the one that says nothing is dropped"
+            assert time.monotonic() < started + 10, "the one that says nothing is dropped"
         assert silent.end() == 4408
         services.pause(event_id=event.id)
         one.hear_until("state", phase="paused")

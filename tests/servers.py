@@ -29,8 +29,8 @@ def _start() -> None:
         DJANGO_SETTINGS_MODULE="config.settings",
         LOG_LEVEL="WARNING",
         DEFAULT_LANGUAGE="en",  # who asks for no language gets the one that the tests are written in
+        PROMETHEUS_MULTIPROC_DIR="",  # else a demo that ran here before leaves all processes one folder to count in
     )
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 
 def pytest_unconfigure() -> None:

@@ -15,5 +15,6 @@ def environment(**more: str) -> dict[str, str]:
         **os.environ,
         "DATABASE_URL": f"{server}/{settings.DATABASES['default']['NAME']}?{after}",
         "PYTHONPATH": str(ROOT),
+        "PROMETHEUS_MULTIPROC_DIR": "",  # as in tests.servers: the settings have taken it out here
         **more,
     }

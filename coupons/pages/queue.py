@@ -52,6 +52,6 @@ def _place(request: HttpRequest, event: Event, ticket: TicketView | None) -> Htt
     again = math.ceil(ticket.poll_after_ms / 1000) if ticket else None
     context: dict[str, Any] = {"event": event, "ticket": ticket, "again": again}
     if ticket and ticket.status == "admitted":
-        units = visitor.may_claim(event, request.user.pk)  # type: ignore[arg-type]
-        context |= {"key": visitor.new_key(), "may_claim": units}
+        claims = visitor.claims_at_hand(event, request.user.pk)  # type: ignore[arg-type]
+        context |= {"key": visitor.new_key(), "may_claim": visitor.may_claim(event, claims)}
     return render(request, "pages/queue.html", context)

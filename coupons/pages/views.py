@@ -42,10 +42,11 @@ def claim(request: HttpRequest, slug: str) -> HttpResponse:
     if request.method != "POST":
         if event.waiting_room:
             return redirect("coupon_pages:queue", slug)
-        key, hindrance = visitor.new_key(), visitor.hindrance(event, request.user.pk)
+        claims = visitor.claims_at_hand(event, request.user.pk)
+        key, hindrance = visitor.new_key(), visitor.hindrance(event, claims)
         if hindrance is not None:
             return refused(request, hindrance, event=event, key=key)
-        context = {"event": event, "key": key, "may_claim": visitor.may_claim(event, request.user.pk)}
+        context = {"event": event, "key": key, "may_claim": visitor.may_claim(event, claims)}
         return render(request, "pages/claim_form.html", context)
     key, quantity = request.POST.get("key", "")[:KEY_LENGTH], _number(request.POST.get("quantity", "1"))
     try:

@@ -36,7 +36,7 @@ def told(request: HttpRequest, slug: str) -> dict[str, Any]:
     if not user.is_authenticated:
         return {**moment, "name": None}
     event = find(slug)
-    claims = _claims_at_hand(event, user.pk)
+    claims = claims_at_hand(event, user.pk)
     newest = reverse("coupon_pages:claim_result", args=[slug, str(claims[-1].id)]) if claims else None
     return {
         **moment,
@@ -47,7 +47,7 @@ def told(request: HttpRequest, slug: str) -> dict[str, Any]:
         **page_token(user),
         "claim_id": str(claims[-1].id) if claims else None,
         "claim_url": newest,
-        "may_claim": _may_claim(event, claims),  # units at once
+        "may_claim": may_claim(event, claims),  # units at once
         "ticket": _ticket(event, user),
         "unread": unread_of(user.pk),
         "reminded": timezone.now() < event.opens_at and reminders.is_asked(event_id=event.pk, user_id=user.pk),
@@ -64,10 +64,9 @@ def _ticket(event: Event, user: Any) -> dict[str, Any] | None:
         return None
 
 
-def hindrance(event: Event, user_id: int) -> Refusal | None:
-    """Why the user cannot claim now, None where nothing is known to stand in the way."""
-    claims = _claims_at_hand(event, user_id)
-    if not _may_claim(event, claims):
+def hindrance(event: Event, claims: Sequence[ClaimView]) -> Refusal | None:
+    """Why who has these claims cannot claim now, None where nothing is known to stand in the way."""
+    if not may_claim(event, claims):
         return AlreadyClaimed(claims[-1])
     match show(event).phase:
         case Phase.SCHEDULED:
@@ -81,17 +80,13 @@ def hindrance(event: Event, user_id: int) -> Refusal | None:
     return None
 
 
-def may_claim(event: Event, user_id: int) -> int:
-    """The units that a claim of the user may be of, as far as is known: 0 for who has all that one may have."""
-    return _may_claim(event, _claims_at_hand(event, user_id))
-
-
-def _may_claim(event: Event, claims: Sequence[ClaimView]) -> int:
+def may_claim(event: Event, claims: Sequence[ClaimView]) -> int:
+    """The units that another claim of who has these may be of: 0 for who has all that one may have."""
     left = event.per_user_limit - sum(claim.quantity for claim in claims if claim.status != "rejected")
     return max(0, min(left, services.most_of(services.known_event(event.pk))))
 
 
-def _claims_at_hand(event: Event, user_id: int) -> list[ClaimView]:
+def claims_at_hand(event: Event, user_id: int) -> list[ClaimView]:
     """The user's claims that Redis knows, oldest first. None while it is away: who claims again is told of them.
 
     Of a sale whose claims never wait there, those of the database.

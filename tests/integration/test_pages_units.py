@@ -10,6 +10,7 @@ from coupons import issuing
 from coupons.models import Coupon
 from coupons.stock.store import StockStore
 from events.models import Event
+from tests.api_kit import redis_round_trips
 from tests.outages import no_redis
 from tests.pages_kit import part_of
 from tests.sales import assert_sum
@@ -39,6 +40,14 @@ def test_who_may_have_several_says_how_many_and_gets_all_of_them(
     assert len(codes) == 3
     assert all(code in shown for code in codes)
     assert_sum(store, event)
+
+
+def test_the_form_asks_redis_once(sale: Sale, browser: Client) -> None:
+    event = sale(per_user_limit=4)
+    browser.get(f"/events/{event.slug}/claim")
+    with redis_round_trips() as sent:
+        browser.get(f"/events/{event.slug}/claim")
+    assert len(sent) == 1
 
 
 def test_where_one_each_is_allowed_nobody_is_asked_how_many(sale: Sale, browser: Client) -> None:

@@ -10,8 +10,8 @@ import time
 from binascii import a2b_base64, b2a_base64
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jwt
 import orjson
@@ -36,15 +36,18 @@ class Unauthenticated(Refusal):
     code = "unauthenticated"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The user who asks: known by id, and nothing else is known of them."""
-
+class _Caller(NamedTuple):
     id: int
     lane: int = LAST_LANE  # of waiting rooms: 0 is served before 1
-    is_authenticated: ClassVar[bool] = True
-    is_anonymous: ClassVar[bool] = False
-    is_active: ClassVar[bool] = True
+
+
+class Caller(_Caller):
+    """The user who asks: known by id, and nothing else is known of them."""
+
+    __slots__ = ()
+    is_authenticated = True
+    is_anonymous = False
+    is_active = True
 
     @property
     def pk(self) -> int:
@@ -77,7 +80,9 @@ class TokenVerifier:
     def __init__(self, *, algorithm: str, key_of: KeyOf, issuer: str | None, audience: str | None) -> None:
         """The algorithm is pinned: what a token says of itself is not believed."""
         self._algorithm = algorithm
-        self._is_signed = _is_hs256 if algorithm == "HS256" else jwt.get_algorithm_by_name(algorithm).verify
+        self._is_signed = (
+            _is_hs256 if algorithm == "HS256" else partial(_is_signed, jwt.get_algorithm_by_name(algorithm))
+        )
         self._key_of = key_of
         self._issuer = issuer
         self._audience = audience
@@ -108,13 +113,14 @@ class TokenVerifier:
             raise jwt.DecodeError("It is no token")
         kid = self._headers[header] if header in self._headers else self._kid(header)
         key = self._key_of(kid)
-        if not self._is_signed(signed, key, _decoded(signature)):
+        if not self._is_signed(signed, key, signature):
             raise jwt.InvalidSignatureError("Its signature is not ours")
         if len(self._headers) < self.HEADERS:
             self._headers[header] = kid
         claims = _object(payload)
         expires_at = self._check(claims)
-        return Known(Caller(_user_id(claims.get("user_id")), _lane(claims)), expires_at, kid, key)
+        caller = Caller(_user_id(claims.get("user_id")), _lane(claims) if "lane" in claims else LAST_LANE)
+        return Known(caller, expires_at, kid, key)
 
     def _kid(self, header: bytes) -> str | None:
         """The key that a header names, None where it names none."""
@@ -131,17 +137,17 @@ class TokenVerifier:
     def _check(self, claims: dict[str, Any]) -> int:
         """Hold the claims to what they must be; the moment at which they end."""
         now = time.time()
-        if claims.get("exp") is None:
+        ends, begins, issued = claims.get("exp"), claims.get("nbf", 0), claims.get("iat", 0)
+        if ends is None:
             raise jwt.MissingRequiredClaimError("exp")
-        expires_at = _moment(claims["exp"])
-        if expires_at <= now:
+        if not type(ends) is type(begins) is type(issued) is int:
+            ends, begins, issued = _moment(ends), _moment(begins), _moment(issued)
+        if ends <= now:
             raise jwt.ExpiredSignatureError("The token has expired")
-        for name in ("nbf", "iat"):
-            if name in claims and _moment(claims[name]) > now:
-                raise jwt.ImmatureSignatureError("The token is not valid yet")
-        for name in ("sub", "jti"):
-            if not isinstance(claims.get(name, ""), str):
-                raise jwt.InvalidTokenError(f"{name} is no text")
+        if begins > now or issued > now:
+            raise jwt.ImmatureSignatureError("The token is not valid yet")
+        if not type(claims.get("sub", "")) is type(claims.get("jti", "")) is str:
+            raise jwt.InvalidTokenError("A name in it is no text")
         if self._issuer is not None and claims.get("iss") != self._issuer:
             raise jwt.InvalidIssuerError("It is of another issuer")
         if self._audience is not None:
@@ -151,7 +157,7 @@ class TokenVerifier:
                 raise jwt.InvalidAudienceError("It is for somebody else")
         if claims.get("token_type") != "access":
             raise jwt.InvalidTokenError("It is no access token")
-        return expires_at
+        return int(ends)
 
     def _remember(self, token: str, known: Known) -> None:
         with self._adding:
@@ -160,12 +166,20 @@ class TokenVerifier:
             self._known[token] = known
 
 
-def _is_hs256(signed: bytes, key: bytes, signature: bytes) -> bool:
-    """As PyJWT's, by one call of OpenSSL's instead of an object for each token."""
-    return hmac.compare_digest(hmac.digest(key, signed, "sha256"), signature)
+def _is_signed(algorithm: jwt.algorithms.Algorithm, signed: bytes, key: Any, signature: bytes) -> bool:
+    return algorithm.verify(signed, key, _decoded(signature))
 
 
-# The alphabet of base64url as that of base64. What is in base64 only, padding included, becomes what is in neither.
+def _is_hs256(signed: bytes, key: hmac.HMAC, signature: bytes) -> bool:
+    """As PyJWT's, without digesting the key anew for each token, and held to the signature as it is written."""
+    ours = key.copy()
+    ours.update(signed)
+    written = b2a_base64(ours.digest(), newline=False).translate(_AS_BASE64URL).rstrip(b"=")
+    return hmac.compare_digest(written, signature)
+
+
+_AS_BASE64URL = bytes.maketrans(b"+/", b"-_")
+# The other way round. What is in base64 only, padding included, becomes what is in neither.
 _AS_BASE64 = bytes.maketrans(b"-_+/=", b"+/!!!")
 _PADDING = (b"", b"!", b"==", b"=")  # by the length; one sign too many is no base64 of anything
 
@@ -216,8 +230,10 @@ def _user_id(claim: Any) -> int:
 
 
 def one_key(key: Any, *, algorithm: str) -> KeyOf:
-    """A key for all tokens, whichever they name."""
+    """A key for all tokens, whichever they name. Of HS256 the verifier wants it digested already."""
     prepared = jwt.get_algorithm_by_name(algorithm).prepare_key(key)
+    if algorithm == "HS256":
+        prepared = hmac.new(prepared, digestmod="sha256")
     return lambda _: prepared
 
 

@@ -1,5 +1,6 @@
 """What a bearer token must be: our verdict beside PyJWT's, and what is remembered of it."""
 
+import hmac
 import json
 import time
 from base64 import urlsafe_b64encode
@@ -324,11 +325,11 @@ def test_a_token_is_verified_once_and_forgotten_no_later_than_it_expires(monkeyp
 
 
 def test_a_remembered_token_is_good_as_long_as_its_key_is_known():
-    keys = {"1": KEY.encode(), "2": KEY.encode()}
+    keys = {"1": hmac.new(KEY.encode(), digestmod="sha256"), "2": hmac.new(KEY.encode(), digestmod="sha256")}
     listed = TokenVerifier(algorithm="HS256", key_of=lambda kid: keys[kid or ""], issuer=None, audience=None)
     text = token(HEADER | {"kid": "1"})
     assert listed.caller(text).id == 7
-    keys["1"] = b"another" * 8
+    keys["1"] = hmac.new(b"another" * 8, digestmod="sha256")
     with pytest.raises(jwt.InvalidSignatureError):
         listed.caller(text)
 

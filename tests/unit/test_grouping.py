@@ -55,6 +55,29 @@ def test_who_comes_during_a_call_goes_into_the_next_and_who_comes_together_goes_
     assert server.calls == [(7, [1, 2]), (7, [3, 4, 5])]
 
 
+def test_the_next_call_has_begun_when_those_before_it_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "APART", 0.0)
+    begun: list[list[int]] = []
+    may_answer = asyncio.Event()
+
+    async def double(_: int, questions: Sequence[int]) -> list[int]:
+        begun.append(list(questions))
+        await may_answer.wait()
+        return [2 * one for one in questions]
+
+    async def scenario() -> list[list[int]]:
+        ask = Grouped(double, at_most=100, waiting=100).ask
+        (first,) = await asked(ask(7, 1))
+        (second,) = await asked(ask(7, 2))
+        may_answer.set()
+        await first
+        seen = list(begun)
+        assert await second == 4
+        return seen
+
+    assert asyncio.run(scenario()) == [[1], [2]]
+
+
 def test_each_key_has_its_own_call() -> None:
     server = Server()
 

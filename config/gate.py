@@ -28,6 +28,7 @@ from config.middleware import REQUEST_ID
 from config.postgresql.connection import patience
 from config.problems import of_error, unforeseen
 from config.sockets import Sockets
+from config.tally import Tally
 from config.tokens import Unauthenticated, caller_of
 from coupons.gate import CouponEndpoints
 from coupons.live import ClaimPart
@@ -102,10 +103,11 @@ class Gate:
         self._otherwise = otherwise
         self._routes: dict[tuple[str, str, bool], Route] = {}
         self._paths: dict[tuple[str, str], tuple[Route, int, str]] = {}  # found before: a rush goes to a few
-        self._hosts: dict[bytes, bool] = {}
+        self._hosts: set[bytes] = set()  # ours, as they were written
         redis = Pool("gate-redis", threads=settings.GATE_REDIS_THREADS, waiting=WAITING, wrap=_at_once)
         database = Pool("gate-database", threads=settings.GATE_DATABASE_THREADS, waiting=WAITING, wrap=_with_database)
         threads = Threads(redis.run, database.run)
+        self._tally = Tally()
         events = Events(threads)
         coupons = CouponEndpoints(events, threads)
         queue = QueueEndpoints(events, threads)
@@ -122,21 +124,32 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope."""
-        if scope["type"] == "http":
-            method, path = scope["method"], scope["path"]
-            found = self._paths.get((method, path)) or self._find(method, path)
-            if found is not None:
-                request = Request(scope, *found)
-                if request.is_plain() and self._is_our_host(request.headers.get(b"host", b"")):
-                    return await self._serve(request, receive, send)
-        elif scope["type"] == "websocket":
+        if scope["type"] == "websocket":
             return await self._sockets(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        if scope["type"] == "lifespan":
             return await self._live(receive, send)
-        return await self._otherwise(scope, receive, send)
+        request = self._request(scope)
+        if request is None:
+            return await self._otherwise(scope, receive, send)
+        if request.length:
+            body = await _read(receive)
+            if len(body) != request.length or not request.read(body):
+                return await self._otherwise(scope, given(body, receive), send)
+        route = request.route
+        try:
+            if not route.public:
+                request.identify()
+            answer = await route.endpoint(request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is answered
+            answer = _problem(error, route)
+        self._tally.add(gate_requests(route.name, answer.status))
+        await send({"type": "http.response.start", "status": answer.status, "headers": request.reply_headers(answer)})
+        content = b"" if scope["method"] == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": content})
+        return None
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        """The lifespan protocol: before the first request the events are known, and there is nothing to end."""
+        """The lifespan protocol: before the first request the events are known, and after the last all is counted."""
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
@@ -145,7 +158,19 @@ class Gate:
                 collector.spare()
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
+                self._tally.tell()
                 return
+
+    def _request(self, scope: Scope) -> "Request | None":
+        """The request, if it is one of the plain ones of our routes."""
+        method, path = scope["method"], scope["path"]
+        found = self._paths.get((method, path)) or self._find(method, path)
+        if found is None:
+            return None
+        request = Request(scope, *found)
+        host = request.headers.get(b"host", b"")
+        is_ours = host in self._hosts or self._is_our_host(host)
+        return request if is_ours and request.is_plain() else None
 
     def _find(self, method: str, path: str) -> tuple[Route, int, str] | None:
         if not path.startswith(PREFIX):
@@ -164,37 +189,17 @@ class Gate:
 
     def _is_our_host(self, host: bytes) -> bool:
         """Whether Django would serve it; what it would not is left to it to refuse."""
-        ours = self._hosts.get(host)
-        if ours is None:
-            domain, _ = split_domain_port(host.decode("latin-1"))
-            ours = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
-            if len(self._hosts) < KNOWN_HOSTS:
-                self._hosts[host] = ours
-        return ours
-
-    async def _serve(self, request: "Request", receive: Receive, send: Send) -> None:
-        body = b""
-        if request.length:
-            body = await _read(receive)
-            if len(body) != request.length or not request.read(body):
-                return await self._otherwise(request.scope, given(body, receive), send)
-        try:
-            if not request.route.public:
-                request.identify()
-            answer = await request.route.endpoint(request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is answered
-            answer = _problem(error, request.route)
-        gate_requests(request.route.name, answer.status).inc()
-        await send({"type": "http.response.start", "status": answer.status, "headers": request.reply_headers(answer)})
-        content = b"" if request.scope["method"] == "HEAD" else answer.body
-        await send({"type": "http.response.body", "body": content})
-        return None
+        domain, _ = split_domain_port(host.decode("latin-1"))
+        is_ours = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
+        if is_ours and len(self._hosts) < KNOWN_HOSTS:
+            self._hosts.add(host)
+        return is_ours
 
 
 class Request:
     """A request on its way to an endpoint."""
 
-    __slots__ = ("argument", "body", "event_id", "headers", "lane", "length", "repeats", "route", "scope", "user_id")
+    __slots__ = ("argument", "body", "event_id", "headers", "lane", "length", "route", "scope", "user_id")
 
     def __init__(self, scope: Scope, route: Route, event_id: int, argument: str) -> None:
         self.scope = scope
@@ -204,17 +209,18 @@ class Request:
         self.user_id = 0
         self.lane = LAST_LANE
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.repeats = len(self.headers) != len(scope["headers"])
         self.length = 0
         self.body: Mapping[str, Any] = NOTHING
 
     def is_plain(self) -> bool:
         """Whether it can be read without Django: JSON or no body at all, no header twice, JSON for an answer."""
         headers = self.headers
-        if self.repeats or b"transfer-encoding" in headers or not takes_json(self.header("accept")):
+        if len(headers) != len(self.scope["headers"]) or b"transfer-encoding" in headers:
             return False
-        length = headers.get(b"content-length")
-        if length is None or length == b"0":
+        if b"accept" in headers and not takes_json(self.header(b"accept")):
+            return False
+        length = headers.get(b"content-length", b"0")
+        if length == b"0":
             return True
         if self.route.method != "POST" or not length.isdigit() or len(length) > 9:  # noqa: PLR2004
             return False
@@ -233,29 +239,26 @@ class Request:
             return True
         return False
 
-    def header(self, name: str) -> str | None:
+    def header(self, name: bytes) -> str | None:
         """A header's text, None where it was not sent. What is not ASCII is nothing, as it is for the other lane."""
-        value = self.headers.get(name.encode())
+        value = self.headers.get(name)
         if value is None:
             return None
         return value.decode() if value.isascii() else ""
 
     def identify(self) -> None:
         """See whose token it bears; `Unauthenticated` without a good one."""
-        caller = caller_of(self.header("authorization"))
+        caller = caller_of(self.header(b"authorization"))
         if caller is None:
             raise Unauthenticated
         self.user_id, self.lane = caller.id, caller.lane
 
     def reply_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
         """All headers of the answer: its own, and those that Django's middleware gives to every one."""
-        return [*_EVERYWHERE, (b"x-request-id", self._request_id()), *answer.raw_headers()]
-
-    def _request_id(self) -> bytes:
-        given = self.headers.get(b"x-request-id")
-        if given is not None and REQUEST_ID.fullmatch(given.decode("latin-1")):
-            return given
-        return b"%b%08x" % (_PROCESS, next(_requests))
+        request_id = self.headers.get(b"x-request-id")
+        if request_id is None or not REQUEST_ID.fullmatch(request_id.decode("latin-1")):
+            request_id = b"%b%08x" % (_PROCESS, next(_requests))
+        return [*_EVERYWHERE, (b"x-request-id", request_id), *answer.raw_headers()]
 
 
 def _problem(error: Exception, route: Route) -> Answer:

@@ -6,6 +6,7 @@ Each code has one status. `detail` is written for a person; a program goes by `c
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -82,13 +83,20 @@ def problem(code: str, detail: str, *, headers: Headers | None = None, **fields:
     return Answer(kind.status, dumps(body), given, MEDIA_TYPE)
 
 
+@lru_cache(1024)  # a hundred thousand are told within seconds that all is gone
+def _plain(code: str, detail: str) -> Answer:
+    return problem(code, detail)
+
+
 def of_error(error: BaseException) -> Answer | None:
     """The problem of an error, whichever lane it was met in. None for one nobody foresaw."""
     match error:
         case Refusal():
-            retry_after = getattr(error, "retry_after", None)
+            retry_after, fields = getattr(error, "retry_after", None), error.fields()
+            if retry_after is None and not fields:
+                return _plain(error.code, error.detail)
             headers = {} if retry_after is None else {"Retry-After": _seconds(retry_after)}
-            return problem(error.code, error.detail, headers=headers, **error.fields())
+            return problem(error.code, error.detail, headers=headers, **fields)
         case OperationalError() | InterfaceError() | RedisError():
             log.warning("unavailable", error=type(error).__name__)
             return of_error(Unavailable())

@@ -1,8 +1,14 @@
 """What the API tells of claims, for both lanes."""
 
+from collections.abc import Callable
+
 from coupons.api.serializers import claim_as_json
+from coupons.models import ClaimId
 from coupons.selectors import ClaimView
+from coupons.stock.records import instant
 from events.answers import Answer, dumps
+
+STAND_IN = 987_654_321_987_654_321  # for a sequence number: no other number of a claim is as long
 
 
 def claimed(claim: ClaimView) -> Answer:
@@ -10,6 +16,26 @@ def claimed(claim: ClaimView) -> Answer:
     body = claim_as_json(claim)
     location = f"/api/v1/events/{claim.id.event_id}/claims/{body['id']}"
     return Answer(201 if claim.status == "issued" else 202, dumps(body), {"Location": location})
+
+
+def claimed_together(event_id: int, epoch: int, claimed_ms: int) -> Callable[[int], Answer]:
+    """Makes the answers to claims of one unit each that one call has accepted, from their sequence numbers.
+
+    As nothing else in them differs they are copies of one that is `claimed`, at a fifth of its cost.
+    """
+    first = claimed(ClaimView(ClaimId(event_id, epoch, STAND_IN), "pending", instant(claimed_ms)))
+    stand_in = b"%d" % STAND_IN
+    before, between, after = first.body.split(stand_in)
+    place = first.headers["Location"].encode().removesuffix(stand_in)
+    others = [header for header in first.raw_headers() if header[0] not in (b"location", b"content-length")]
+
+    def answer(sequence: int) -> Answer:
+        number = b"%d" % sequence
+        body = b"%b%b%b%b%b" % (before, number, between, number, after)
+        headers = [(b"location", place + number), (b"content-length", b"%d" % len(body)), *others]
+        return Answer.written(first.status, body, headers)
+
+    return answer
 
 
 def claim(view: ClaimView) -> Answer:

@@ -4,6 +4,7 @@ The steps are those of `services.claim` and `selectors.claim_of`; only their cal
 else is asking at the moment, and what may wait for the database is done away from the event loop.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -13,15 +14,18 @@ from redis.exceptions import RedisError
 from coupons import answers, selectors, services
 from coupons.api.requests import idempotency_key
 from coupons.models import ClaimId
-from coupons.stock.records import Reply, Reservation, Standing
+from coupons.stock.codes import ReserveCode
+from coupons.stock.records import Reply, Standing
 from coupons.stock.store import Asked
 from coupons.strategies import ClaimResult, lua_async
 from events import outage
 from events.answers import Answer
-from events.catalogue import catalogue
+from events.catalogue import KnownEvent, catalogue
 from events.errors import Refusal, Unavailable
 from events.gate import Call, Events, Route, Threads
 from events.grouping import Grouped
+
+Told = Answer | Refusal
 
 
 class CouponEndpoints:
@@ -31,8 +35,8 @@ class CouponEndpoints:
         self._events = events
         self._threads = threads
         bounds = {"at_most": settings.GATE_GROUP, "waiting": settings.GATE_WAITING}
-        self._reservations: Grouped[Asked, tuple[Reply, Reservation]] = Grouped(
-            partial(_reserve, threads.asking_redis(lua_async.reserve, lua_async.areserve)), **bounds
+        self._claims: Grouped[Asked, Told] = Grouped(
+            partial(_claim_all, threads.asking_redis(lua_async.reserve, lua_async.areserve)), **bounds
         )
         self._standings: Grouped[tuple[int, ClaimId], Standing | None] = Grouped(
             threads.asking_redis(selectors.standings, selectors.astandings), **bounds
@@ -44,25 +48,29 @@ class CouponEndpoints:
 
     async def claim(self, call: Call) -> Answer:
         """Take one of the event's coupons."""
-        claimed: ClaimResult
         try:
-            request = services.digest(idempotency_key(call.header("idempotency-key")))
+            request = services.digest(idempotency_key(call.header(b"idempotency-key")))
             event = catalogue.at_hand(call.event_id) or await self._events.known(call.event_id)
-            quantity = services.units_of(event, call.body.get("quantity", 1))
-            asked = (event, call.user_id, request, quantity)
-            if services.is_claimed_in_groups(event):
-                try:
-                    reply, reservation = await self._reservations.ask(event.id, (call.user_id, request, quantity))
-                    claimed = lua_async.answer(event, reply, reservation)
-                except RedisError as error:
-                    if not outage.is_lost(event):
-                        raise Unavailable from error
-                    claimed = await self._threads.database(services.claim_without_redis, *asked)
-            else:
-                claimed = await self._threads.database(services.claim_by_strategy, *asked)
+            asked = (call.user_id, request, services.units_of(event, call.body.get("quantity", 1)))
+            if not services.is_claimed_in_groups(event):
+                return await self._claim_alone(services.claim_by_strategy, event, asked)
+            try:
+                told = await self._claims.ask(event.id, asked)
+            except RedisError as error:
+                if not outage.is_lost(event):
+                    raise Unavailable from error
+                return await self._claim_alone(services.claim_without_redis, event, asked)
         except Refusal as refusal:
             services.count(refusal.code)
             raise
+        if isinstance(told, Refusal):
+            raise told
+        return told
+
+    async def _claim_alone(
+        self, claim: Callable[..., ClaimResult], event: KnownEvent, asked: tuple[int, str, int]
+    ) -> Answer:
+        claimed: ClaimResult = await self._threads.database(claim, event, *asked)
         services.count(claimed.result)
         return answers.claimed(claimed.claim)
 
@@ -77,14 +85,39 @@ class CouponEndpoints:
         return answers.claim(view)
 
 
-async def _reserve(
-    call: Callable[[int, Sequence[Asked]], Awaitable[Sequence[tuple[Reply, Reservation]]]],
-    event_id: int,
-    claims: Sequence[Asked],
-) -> Sequence[tuple[Reply, Reservation]]:
-    """The call; that it failed is told here, for all whose claims are in it."""
+async def _claim_all(
+    call: Callable[[int, Sequence[Asked]], Awaitable[Reply]], event_id: int, claims: Sequence[Asked]
+) -> Sequence[Told]:
+    """The call; that it failed is logged here, once for all whose claims are in it."""
+    event = catalogue.at_hand(event_id)
+    if event is None:
+        raise Unavailable
     try:
-        return await call(event_id, claims)
+        reply = await call(event_id, claims)
     except RedisError as error:
         services.note_failure(event_id, error)
         raise
+    return _told(event, reply)
+
+
+def _told(event: KnownEvent, reply: Reply) -> Sequence[Told]:
+    """What each in a call is told. All in one go: worked out in the coroutine of each it takes twice the time."""
+    told: list[Told] = []
+    results: list[str] = []
+    together: Callable[[int], Answer] | None = None
+    for one in reply.reservations:
+        if one.code is ReserveCode.ACCEPTED and one.quantity == 1:
+            together = together or answers.claimed_together(event.id, one.epoch, one.claimed_ms)
+            told.append(together(one.sequence))
+            results.append("accepted")
+            continue
+        outcome = lua_async.outcome(event, one, drained=reply.drained)
+        if isinstance(outcome, Refusal):
+            told.append(outcome)
+            results.append(outcome.code)
+        else:
+            told.append(answers.claimed(outcome.claim))
+            results.append(outcome.result)
+    for result, number in Counter(results).items():
+        services.count(result, number)
+    return told

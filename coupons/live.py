@@ -36,7 +36,7 @@ class Question:
     lane: int = LAST_LANE
     body: Mapping[str, Any] = field(default_factory=dict)
 
-    def header(self, name: str) -> None:
+    def header(self, name: bytes) -> None:
         """None."""
 
 

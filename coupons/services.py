@@ -1,9 +1,9 @@
 """What users and operators do with claims: make one; retry or abandon one that failed."""
 
 import base64
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from hashlib import blake2b
 from operator import attrgetter
 
@@ -61,10 +61,9 @@ def most_of(event: KnownEvent) -> int:
 
 def units_of(event: KnownEvent, quantity: object) -> int:
     """The units that are asked for, as a caller wrote it; `Invalid` for what nobody may claim of the event."""
-    most = most_of(event)
-    if type(quantity) is not int or not 1 <= quantity <= most:  # True is no number here
-        raise too_many(most)
-    return quantity
+    if type(quantity) is int and (quantity == 1 or 1 < quantity <= most_of(event)):  # True is no number here
+        return quantity
+    raise too_many(most_of(event))
 
 
 def known_event(event_id: int) -> KnownEvent:
@@ -77,8 +76,7 @@ def known_event(event_id: int) -> KnownEvent:
 
 def is_claimed_in_groups(event: KnownEvent) -> bool:
     """Whether a claim is decided by the script in Redis, and by it alone: then many can be asked for in one call."""
-    by_script = event.strategy == Event.Strategy.LUA_ASYNC
-    return by_script and not event.sells_from_database and not event.is_over(datetime.now(UTC))
+    return time.time() < event.by_script_until
 
 
 def claim_by_strategy(event: KnownEvent, user_id: int, request: str, quantity: int = 1) -> ClaimResult:
@@ -134,9 +132,9 @@ def digest(idempotency_key: str) -> str:
     return base64.urlsafe_b64encode(blake2b(idempotency_key.encode(), digest_size=8).digest()).rstrip(b"=").decode()
 
 
-def count(result: str) -> None:
-    """Count a claim by what came of it: a `Result`, or the code of the refusal."""
-    metrics.claims(result).inc()
+def count(result: str, number: int = 1) -> None:
+    """Count claims by what came of them: a `Result`, or the code of the refusal."""
+    metrics.claims(result).inc(number)
 
 
 def retry_failed_claim(*, failed_id: int) -> FailedClaim:

@@ -4,6 +4,7 @@ Two lanes serve the API, Django's views and the gate. What they say is made here
 """
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 
 from django.http import HttpResponse
@@ -15,6 +16,17 @@ __all__ = ["JSON", "Answer", "dumps"]
 JSON = "application/json"
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NO_CONTENT = frozenset({204, 304})
+_NO_STORE = (b"cache-control", b"no-store")
+
+
+@cache
+def _raw_name(name: str) -> bytes:
+    return name.lower().encode()
+
+
+@cache
+def _content_type(media_type: str) -> tuple[bytes, bytes]:
+    return b"content-type", media_type.encode()
 
 
 class Answer:
@@ -34,15 +46,24 @@ class Answer:
         self.media_type = media_type
         self._raw_headers: list[tuple[bytes, bytes]] | None = None
 
+    @classmethod
+    def written(cls, status: int, body: bytes, raw_headers: list[tuple[bytes, bytes]]) -> "Answer":
+        """One for a lane that writes `raw_headers` and looks at nothing else."""
+        answer = cls(status, body)
+        answer._raw_headers = raw_headers
+        return answer
+
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """Its headers with those of its body, as ASGI has them. Not to be kept by anyone, unless they say otherwise."""
         if self._raw_headers is None:
-            raw = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
-            if not self.has_no_content:
-                raw.append((b"content-type", self.media_type.encode()))
+            raw = []
+            for name, value in self.headers.items():
+                raw.append((_raw_name(name), value.encode()))
+            if self.status not in NO_CONTENT:
+                raw.append(_content_type(self.media_type))
                 raw.append((b"content-length", b"%d" % len(self.body)))
             if "Cache-Control" not in self.headers:
-                raw.append((b"cache-control", b"no-store"))
+                raw.append(_NO_STORE)
             self._raw_headers = raw
         return self._raw_headers
 

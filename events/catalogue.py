@@ -6,6 +6,7 @@ in Redis check everything that matters once more.
 """
 
 import math
+import os
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,14 @@ class KnownEvent:
     remaining: int | None = None
     numbers: Numbers | None = None  # of the waiting room; None where there is none, or nobody knows
     heard_at: float = 0.0  # when this process first heard of the epoch, by the monotonic clock
+    # Until when, in seconds since 1970, the script in Redis decides a claim, and it alone; 0 where it does not.
+    by_script_until: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Work out once what each claim asks for."""
+        by_script = self.strategy == Event.Strategy.LUA_ASYNC and self.status != Event.Status.CLOSED
+        until = self.closes_at.timestamp() if by_script and not self.sells_from_database else 0.0
+        object.__setattr__(self, "by_script_until", until)
 
     @property
     def sells_from_database(self) -> bool:
@@ -142,6 +151,7 @@ class Catalogue:
         self._refreshing = threading.Lock()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._is_reading = False  # whether the thread is at work
         self._stop = threading.Event()
 
     def get(self, event_id: int) -> KnownEvent | None:
@@ -161,11 +171,11 @@ class Catalogue:
     def at_hand(self, event_id: int) -> KnownEvent | None:
         """The event where memory has it, so that nobody is waited for; None: `get` must be asked."""
         self._asked_at = time.monotonic()
-        return self._events.get(event_id) if self._is_reading() else None
+        return self._events.get(event_id) if self._is_reading else None
 
     def is_known_to_be_missing(self, event_id: int) -> bool:
         """Whether memory has it that there is no such event for visitors."""
-        return event_id in self._misses and self._is_reading()
+        return event_id in self._misses and self._is_reading
 
     def refresh(self) -> None:
         """Read everything now. What cannot be read stays as it was."""
@@ -189,19 +199,21 @@ class Catalogue:
         self._events, self._misses = {}, set()
 
     def _ensure_reading(self) -> None:
-        if self._is_reading():
+        if self._is_reading:
             return
         with self._starting:
-            if self._is_reading():
+            if self._thread is not None and self._thread.is_alive():
                 return
             # The first to ask after a pause reads for all who come with it; the thread takes over from there.
             self.refresh()
             self._stop = threading.Event()
             self._thread = threading.Thread(target=self._read_on, args=(self._stop,), name="catalogue", daemon=True)
+            self._is_reading = True
             self._thread.start()
 
-    def _is_reading(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()  # not so in a process that was forked meanwhile
+    def after_fork(self) -> None:
+        """In a child the thread is not there."""
+        self._is_reading = False
 
     def _read_on(self, stop: threading.Event) -> None:
         try:
@@ -213,6 +225,7 @@ class Catalogue:
                 finally:
                     connection.close()
         finally:
+            self._is_reading = False
             connection.close()
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -280,3 +293,5 @@ def _may_be_uncounted(row: dict[str, Any], now: datetime) -> bool:
 
 
 catalogue = Catalogue()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=catalogue.after_fork)

@@ -32,7 +32,7 @@ class Call(Protocol):
     lane: int  # of a waiting room: 0 is served before 1
     body: Mapping[str, Any]  # the JSON that was sent; empty for none
 
-    def header(self, name: str) -> str | None:
+    def header(self, name: bytes) -> str | None:
         """A header's text, by its name in small letters; None where it was not sent."""
 
 
@@ -66,9 +66,9 @@ class Threads:
 
     def asking_redis(
         self,
-        blocking: Callable[[int, Sequence[Q]], Sequence[A]],
-        awaited: Callable[[int, Sequence[Q]], Awaitable[Sequence[A]]],
-    ) -> Callable[[int, Sequence[Q]], Awaitable[Sequence[A]]]:
+        blocking: Callable[[int, Sequence[Q]], A],
+        awaited: Callable[[int, Sequence[Q]], Awaitable[A]],
+    ) -> Callable[[int, Sequence[Q]], Awaitable[A]]:
         """The one of two ways to ask the same that this Redis can be asked in: in a thread, or in the event loop."""
         return awaited if servers.hot().answers_in_loop else partial(self.redis, blocking)
 
@@ -106,4 +106,4 @@ class EventEndpoints:
     async def state(self, call: Call) -> Answer:
         """Where the event stands, from memory."""
         event = await self._events.known(call.event_id)
-        return state.state_of(event, if_none_match=call.header("if-none-match"))
+        return state.state_of(event, if_none_match=call.header(b"if-none-match"))

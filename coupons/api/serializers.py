@@ -52,7 +52,7 @@ class ClaimSerializer(serializers.Serializer[Any]):
 def claim_as_json(claim: ClaimView) -> dict[str, Any]:
     """A claim with what it became, in the form of `ClaimSerializer` at a tenth of its cost."""
     body = claim.as_json()
-    if claim.coupon is not None:
+    if claim.coupons:
         coupons = [CouponSerializer(coupon).data for coupon in claim.coupons]
         body |= {"coupon": coupons[0], "coupons": coupons}
     if claim.hold_expires_at is not None:

@@ -52,8 +52,8 @@ def issued(event_id: int, minute: int) -> str:
     return key(event_id, f"issued:{minute}")
 
 
-def bucket(event_id: int, user_id: int) -> str:
-    """The token bucket of a user."""
+def bucket(event_id: int, user_id: int | str) -> str:
+    """The token bucket of a user; "" for the beginning that all of them have in common."""
     return key(event_id, f"bucket:{user_id}")
 
 

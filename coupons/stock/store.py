@@ -60,10 +60,10 @@ class StockStore:
     def _reserving(self, event_id: int, epoch: int, claims: Sequence[Asked]) -> tuple[list[str], list[str | int]]:
         """What `reserve.lua` is called with."""
         arguments: list[str | int] = [epoch]
-        buckets = []
-        for user_id, request, *quantity in claims:
-            arguments += (user_id, request, *(quantity or (1,)))
-            buckets.append(keys.bucket(event_id, user_id))
+        for asked in claims:
+            arguments += asked if len(asked) == 3 else (*asked, 1)  # noqa: PLR2004
+        bucket = keys.bucket(event_id, "")
+        buckets = [f"{bucket}{asked[0]}" for asked in claims]
         return [*self._keys(event_id), *room_keys.of_claim(event_id), *buckets], arguments
 
     def settle(

@@ -28,4 +28,5 @@ class ListQueue(Strategy):
             reply = ways.push(event.id, epoch=event.epoch, user_id=user_id, request=request, sold_out=sold_out)
         if reply.nudge:
             nudger.nudge(event.id)
-        return lua_async.answer(event, reply, reply.reservations[0])
+        told = lua_async.outcome(event, reply.reservations[0], drained=reply.drained)
+        return lua_async.unless_refused(told)

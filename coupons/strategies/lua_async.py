@@ -13,8 +13,10 @@ from coupons.stock.records import Reply, Reservation, instant
 from coupons.stock.store import Asked, hot_store
 from coupons.strategies.base import ClaimResult, Strategy
 from events.catalogue import KnownEvent, catalogue
-from events.errors import Closed, EventNotFound, NotOpen, Paused, RateLimited, SoldOut, Unavailable
+from events.errors import Closed, EventNotFound, NotOpen, Paused, RateLimited, Refusal, SoldOut, Unavailable
 from events.models import Event
+
+Told = ClaimResult | Refusal
 
 
 class LuaAsync(Strategy):
@@ -37,65 +39,72 @@ class LuaAsync(Strategy):
 
     def claim_several(self, event: KnownEvent, user_id: int, request: str, quantity: int) -> ClaimResult:
         """The same, of so many units."""
-        reply, reservation = reserve(event.id, [(user_id, request, quantity)])[0]
-        return answer(event, reply, reservation)
+        reply = reserve(event.id, [(user_id, request, quantity)])
+        return unless_refused(outcome(event, reply.reservations[0], drained=reply.drained))
 
 
-def reserve(event_id: int, claims: Sequence[Asked]) -> list[tuple[Reply, Reservation]]:
-    """Ask the script for the units of each of `claims`: its answers, each with the whole.
+def reserve(event_id: int, claims: Sequence[Asked]) -> Reply:
+    """Ask the script for the units of each of `claims`. One round trip.
 
-    One round trip. Raises `RedisError` where Redis does not answer; what it did then, its next answer tells.
+    Raises `RedisError` where Redis does not answer; what it did then, its next answer tells.
     """
     started = time.perf_counter()
     event = catalogue.get(event_id)
     if event is None:
         raise EventNotFound
-    return _reserved(event_id, hot_store().reserve(event_id, epoch=event.epoch, claims=claims), since=started)
+    return _noted(event_id, hot_store().reserve(event_id, epoch=event.epoch, claims=claims), since=started)
 
 
-async def areserve(event_id: int, claims: Sequence[Asked]) -> list[tuple[Reply, Reservation]]:
+async def areserve(event_id: int, claims: Sequence[Asked]) -> Reply:
     """As `reserve`, from the event loop, where events are only looked for in memory."""
     started = time.perf_counter()
     event = catalogue.at_hand(event_id)
     if event is None:
         raise Unavailable
-    return _reserved(event_id, await hot_store().areserve(event_id, epoch=event.epoch, claims=claims), since=started)
+    return _noted(event_id, await hot_store().areserve(event_id, epoch=event.epoch, claims=claims), since=started)
 
 
-def _reserved(event_id: int, reply: Reply, *, since: float) -> list[tuple[Reply, Reservation]]:
+def _noted(event_id: int, reply: Reply, *, since: float) -> Reply:
     metrics.SCRIPT_SECONDS.observe(time.perf_counter() - since)
     metrics.GROUP_CLAIMS.observe(len(reply.reservations))
     if reply.nudge:
         nudger.nudge(event_id)
-    return [(reply, reservation) for reservation in reply.reservations]
+    return reply
 
 
-def answer(event: KnownEvent, reply: Reply, reservation: Reservation) -> ClaimResult:
-    """What the script's answer means to the user; raises the `Refusal` where it is one."""
+def outcome(event: KnownEvent, reservation: Reservation, *, drained: int) -> Told:  # noqa: PLR0911 - one a code
+    """What the script's answer means to the user. `drained` is the watermark that came with it."""
     match reservation.code:
         case ReserveCode.ACCEPTED:
             return ClaimResult(_view(event, reservation, drained=0), "accepted")
         case ReserveCode.REPEATED:
             return ClaimResult(_view(event, reservation, drained=0), "repeated")
         case ReserveCode.ALREADY_CLAIMED:
-            raise AlreadyClaimed(_view(event, reservation, drained=reply.drained))
+            return AlreadyClaimed(_view(event, reservation, drained=drained))
         case ReserveCode.SOLD_OUT:
-            raise SoldOut
+            return SoldOut()
         case ReserveCode.NOT_OPEN:
-            raise NotOpen(opens_at=instant(reservation.opens_ms))
+            return NotOpen(opens_at=instant(reservation.opens_ms))
         case ReserveCode.CLOSED:
-            raise Closed(opens_at=event.opens_at)
+            return Closed(opens_at=event.opens_at)
         case ReserveCode.PAUSED:
-            raise Paused(opens_at=event.opens_at)
+            return Paused(opens_at=event.opens_at)
         case ReserveCode.RATE_LIMITED:
-            raise RateLimited(retry_after=reservation.retry_ms / 1000)
+            return RateLimited(retry_after=reservation.retry_ms / 1000)
         case ReserveCode.NOT_ADMITTED:
-            raise NotAdmitted(event_id=event.id)
+            return NotAdmitted(event_id=event.id)
         case ReserveCode.OVER_LIMIT:
-            raise too_many(reservation.limit)
+            return too_many(reservation.limit)
         case ReserveCode.NOT_LOADED | ReserveCode.WRONG_EPOCH | ReserveCode.OTHER_RUN:
             # A load is due or under way, or this process has not heard of it: it will within a second.
-            raise Unavailable
+            return Unavailable()
+
+
+def unless_refused(told: Told) -> ClaimResult:
+    """The result; a refusal is raised."""
+    if isinstance(told, Refusal):
+        raise told
+    return told
 
 
 def _view(event: KnownEvent, reservation: Reservation, *, drained: int) -> ClaimView:

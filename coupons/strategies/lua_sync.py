@@ -49,7 +49,8 @@ class LuaSync(Strategy):
             if reservation.code is ReserveCode.REPEATED:
                 return ClaimResult(known, "repeated")
             raise AlreadyClaimed(known)
-        return lua_async.answer(event, reply, reservation)
+        told = lua_async.outcome(event, reservation, drained=reply.drained)
+        return lua_async.unless_refused(told)
 
     def _issue(self, event: KnownEvent, reservation: Reservation) -> ClaimView | None:
         """Write the coupon of a claim that is in the log; None where that is left to the worker."""

@@ -139,7 +139,8 @@ class Gate:
         try:
             if not route.public:
                 request.identify()
-            answer = await route.endpoint(request)
+            told = await route.endpoint(request)
+            answer = told if isinstance(told, Answer) else _problem(told, route)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is answered
             answer = _problem(error, route)
         self._tally.add(gate_requests(route.name, answer.status))

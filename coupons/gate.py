@@ -22,10 +22,8 @@ from events import outage
 from events.answers import Answer
 from events.catalogue import KnownEvent, catalogue
 from events.errors import Refusal, Unavailable
-from events.gate import Call, Events, Route, Threads
+from events.gate import Call, Events, Route, Threads, Told
 from events.grouping import Grouped
-
-Told = Answer | Refusal
 
 
 class CouponEndpoints:
@@ -46,7 +44,7 @@ class CouponEndpoints:
         """All of them."""
         return [Route("POST", "claims", self.claim), Route("GET", "claims", self.claim_of, argument=True)]
 
-    async def claim(self, call: Call) -> Answer:
+    async def claim(self, call: Call) -> Told:
         """Take one of the event's coupons."""
         try:
             request = services.digest(idempotency_key(call.header(b"idempotency-key")))
@@ -55,7 +53,7 @@ class CouponEndpoints:
             if not services.is_claimed_in_groups(event):
                 return await self._claim_alone(services.claim_by_strategy, event, asked)
             try:
-                told = await self._claims.ask(event.id, asked)
+                return await self._claims.ask(event.id, asked)
             except RedisError as error:
                 if not outage.is_lost(event):
                     raise Unavailable from error
@@ -63,9 +61,6 @@ class CouponEndpoints:
         except Refusal as refusal:
             services.count(refusal.code)
             raise
-        if isinstance(told, Refusal):
-            raise told
-        return told
 
     async def _claim_alone(
         self, claim: Callable[..., ClaimResult], event: KnownEvent, asked: tuple[int, str, int]

@@ -1,7 +1,8 @@
 """The gate's part of events, and what all its parts are made of.
 
 The gate is an ASGI application beside Django's (`config.gate`). It knows the way of a request up to an endpoint and
-back; the endpoints are in the apps, as coroutines that take a `Call` and return an `Answer` or raise a `Refusal`.
+back; the endpoints are in the apps, as coroutines that take a `Call` and return an `Answer`, or a `Refusal`. They may
+raise it as well, which is dearer.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from django.conf import settings
 from events import state
 from events.answers import Answer
 from events.catalogue import KnownEvent, catalogue
-from events.errors import EventNotFound
+from events.errors import EventNotFound, Refusal
 from events.grouping import Grouped
 from events.redis import servers
 
@@ -36,7 +37,8 @@ class Call(Protocol):
         """A header's text, by its name in small letters; None where it was not sent."""
 
 
-Endpoint = Callable[[Call], Awaitable[Answer]]
+Told = Answer | Refusal
+Endpoint = Callable[[Call], Awaitable[Told]]
 
 
 @dataclass(frozen=True, slots=True)

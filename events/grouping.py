@@ -65,23 +65,20 @@ class Grouped(Generic[Q, A]):
     async def _answer(self, key: int, group: list[tuple[Q, asyncio.Future[A]]]) -> None:
         loop = asyncio.get_running_loop()
         next_at = loop.time() + APART
-        answers: Sequence[A] = ()
-        failure: Exception | None = None
         try:
-            answers = await self._call(key, [question for question, _ in group])
+            try:
+                answers = await self._call(key, [question for question, _ in group])
+            finally:
+                # Before these are told theirs: the server is at work again while a hundred answers are written.
+                if loop.time() < next_at:
+                    loop.call_at(next_at, self._start, key)
+                else:
+                    self._start(key)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait are told
-            failure = error
-        finally:
-            # Before these are told theirs: the server is at work again while a hundred answers are written.
-            if loop.time() < next_at:
-                loop.call_at(next_at, self._start, key)
-            else:
-                self._start(key)
-        if failure is not None:
             for _, waiting in group:
                 if not waiting.done():
-                    waiting.set_exception(failure)
-            return
-        for (_, waiting), answer in zip(group, answers, strict=True):
-            if not waiting.done():
-                waiting.set_result(answer)
+                    waiting.set_exception(error)
+        else:
+            for (_, waiting), answer in zip(group, answers, strict=True):
+                if not waiting.done():
+                    waiting.set_result(answer)

@@ -102,9 +102,12 @@ def outcome(event: KnownEvent, reservation: Reservation, *, drained: int) -> Tol
 
 def unless_refused(told: Told) -> ClaimResult:
     """The result; a refusal is raised."""
-    if isinstance(told, Refusal):
+    if not isinstance(told, Refusal):
+        return told
+    try:
         raise told
-    return told
+    finally:
+        del told  # or the refusal and this frame hold each other, until the garbage collector comes
 
 
 def _view(event: KnownEvent, reservation: Reservation, *, drained: int) -> ClaimView:

@@ -8,9 +8,11 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from coupons import services
 from events.models import Event
@@ -36,7 +38,7 @@ from tests.servers import ROOT
 pytestmark = pytest.mark.benchmark
 
 ROUNDS = 3
-CONNECTIONS = 256
+CONNECTIONS = 512  # with fewer the gate waits for its callers, who share a core with Redis
 NUMBERS = {GATE: 20_000, WEB: 4_000, TEXTBOOK: 1_500, ASGI_NOOP: 20_000, DJANGO_NOOP: 10_000}  # requests a round
 OURS = (GATE, WEB)
 FOLDER = ROOT / "docs" / "performance"
@@ -70,6 +72,7 @@ def test_lanes(
             one.rounds.clear()
 
     def accepted(lane: Lane, name: str) -> list[bytes]:
+        _end_all_sales()
         chosen = users[: NUMBERS[lane]]
         return claims(sale(quantity=len(chosen)).id, tokens(chosen, name + lane.name))
 
@@ -157,6 +160,12 @@ def _ratios(figures: dict[str, dict[str, float]]) -> dict[str, str]:
         "gate, CPU µs a claim": f"{figures['gate']['accepted: server CPU, µs']} (asked for: ≤ 65)",
         "gate, p99 ms at half load": f"{figures['gate']['half load: p99 ms']} (asked for: ≤ 5)",
     }
+
+
+def _end_all_sales() -> None:
+    """Days ago, so that no process reads them again and again beside the one that is measured."""
+    now = timezone.now()
+    Event.objects.update(opens_at=now - timedelta(days=3), closes_at=now - timedelta(days=2))
 
 
 def _sold_out(sale: Callable[..., Event], user: int) -> Event:

@@ -62,6 +62,13 @@ def polls_a_second(rate: int, waiting: int) -> float:
     return (close + rate * 2 * math.log(middle / (2 * near)) + max(0, waiting - 60 * rate) / 30) / jitter
 
 
+def _memory(store: StockStore) -> int:
+    """Bytes of Redis, once it has freed what is deleted: of the benchmark before this one, say."""
+    while (told := store.client.info("memory"))["lazyfree_pending_objects"]:
+        time.sleep(0.01)
+    return int(told["used_memory"])
+
+
 def write(figures: dict[str, Any]) -> None:
     """Into the figures of the documentation."""
     path = FOLDER / "waiting_room.json"
@@ -82,18 +89,16 @@ def test_a_million_tickets(store: StockStore, report: Callable[..., None]) -> No
         after: int = store.client.info("commandstats")["cmdstat_evalsha"]["usec"]
         return (after - before) / 20_000
 
-    empty = store.client.info("memory")["used_memory"]
+    empty = _memory(store)
     join(EVENT, range(1, 1001))
     few = cost()
     started = time.perf_counter()
     join(EVENT, range(1001, MILLION + 1))
     seconds = time.perf_counter() - started
     many = cost()
-    unsettled = store.client.info("memory")["used_memory"] - empty
+    unsettled = _memory(store) - empty
     store.client.delete(keys.log(EVENT))  # as when the database knows everybody
-    while store.client.info("memory")["lazyfree_pending_objects"]:
-        time.sleep(0.01)
-    settled = store.client.info("memory")["used_memory"] - empty
+    settled = _memory(store) - empty
     figures = {
         "memory of 1,000,000 tickets, MB": round(settled / 1e6, 1),
         "memory, with all in the log still, MB": round(unsettled / 1e6, 1),

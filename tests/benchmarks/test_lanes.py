@@ -24,7 +24,6 @@ from tests.benchmarks.lanes import (
     GATE,
     TEXTBOOK,
     WEB,
-    Lane,
     Measured,
     Running,
     claims,
@@ -32,6 +31,7 @@ from tests.benchmarks.lanes import (
     states,
     tokens,
 )
+from tests.benchmarks.load import fire
 from tests.factories import make_users
 from tests.servers import ROOT
 
@@ -64,21 +64,23 @@ def test_lanes(
     ) -> None:
         for number in range(ROUNDS + 1):
             for one in running:  # interleaved, so that all meet the same noise
-                measured = one.measure(requests(one.lane, f"{what}-{number}"), connections=CONNECTIONS, rate=rate)
+                measured = one.measure(requests(one, f"{what}-{number}"), connections=CONNECTIONS, rate=rate)
                 assert set(measured.load.statuses) <= statuses, (one.lane.name, what, measured.load.statuses)
                 one.rounds.append(measured)
         for one in running:
             figures[one.lane.name] |= _figures(what, one.rounds[1:])
             one.rounds.clear()
 
-    def accepted(lane: Lane, name: str) -> list[bytes]:
+    def accepted(one: Running, name: str) -> list[bytes]:
         _end_all_sales()
-        chosen = users[: NUMBERS[lane]]
-        return claims(sale(quantity=len(chosen)).id, tokens(chosen, name + lane.name))
+        chosen = users[: NUMBERS[one.lane]]
+        event = sale(quantity=len(chosen))
+        fire(one.port, states(event.id, 1), connections=1)  # which it then knows, as it does before a rush
+        return claims(event.id, tokens(chosen, name + one.lane.name))
 
-    def refused(lane: Lane, name: str) -> list[bytes]:
-        chosen = users[: NUMBERS[lane]]
-        return claims(_sold_out(sale, users[-1]).id, tokens(chosen[:-1], name + lane.name))
+    def refused(one: Running, name: str) -> list[bytes]:
+        chosen = users[: NUMBERS[one.lane]]
+        return claims(_sold_out(sale, users[-1]).id, tokens(chosen[:-1], name + one.lane.name))
 
     event = sale(quantity=5)
     measure("accepted", {202}, lanes, accepted)
@@ -87,7 +89,7 @@ def test_lanes(
         "state",
         {200, 202},
         [one for one in lanes if one.lane in (*OURS, ASGI_NOOP)],
-        lambda lane, _: states(event.id, NUMBERS[lane]),
+        lambda one, _: states(event.id, NUMBERS[one.lane]),
     )
     for other in lanes[1:]:  # they are not to wake up on the core of the one that is left
         other.process.terminate()

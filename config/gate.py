@@ -157,9 +157,11 @@ class Gate:
                 await asyncio.to_thread(_know_the_events)
                 self._sockets.end_before_stop()
                 collector.spare()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
+            is_end = message["type"] == "lifespan.shutdown"
+            if is_end:
                 self._tally.tell()
+            await send({"type": f"{message['type']}.complete"})
+            if is_end:
                 return
 
     def _request(self, scope: Scope) -> "Request | None":
@@ -169,9 +171,7 @@ class Gate:
         if found is None:
             return None
         request = Request(scope, *found)
-        host = request.headers.get(b"host", b"")
-        is_ours = host in self._hosts or self._is_our_host(host)
-        return request if is_ours and request.is_plain() else None
+        return request if request.is_plain() and self._is_our_host(request.headers.get(b"host", b"")) else None
 
     def _find(self, method: str, path: str) -> tuple[Route, int, str] | None:
         if not path.startswith(PREFIX):
@@ -190,6 +190,8 @@ class Gate:
 
     def _is_our_host(self, host: bytes) -> bool:
         """Whether Django would serve it; what it would not is left to it to refuse."""
+        if host in self._hosts:
+            return True
         domain, _ = split_domain_port(host.decode("latin-1"))
         is_ours = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
         if is_ours and len(self._hosts) < KNOWN_HOSTS:

@@ -47,8 +47,7 @@ class CouponEndpoints:
     async def claim(self, call: Call) -> Told:
         """Take one of the event's coupons."""
         try:
-            key = call.header(b"idempotency-key")
-            request = "" if key is None else services.digest(idempotency_key(key))
+            request = services.digest(idempotency_key(call.header(b"idempotency-key")))
             event = catalogue.at_hand(call.event_id) or await self._events.known(call.event_id)
             asked = (call.user_id, request, services.units_of(event, call.body.get("quantity", 1)))
             if not services.is_claimed_in_groups(event):

@@ -4,7 +4,6 @@ Two lanes serve the API, Django's views and the gate. What they say is made here
 """
 
 from collections.abc import Mapping
-from functools import cache
 from types import MappingProxyType
 
 from django.http import HttpResponse
@@ -16,17 +15,6 @@ __all__ = ["JSON", "Answer", "dumps"]
 JSON = "application/json"
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NO_CONTENT = frozenset({204, 304})
-_NO_STORE = (b"cache-control", b"no-store")
-
-
-@cache
-def _raw_name(name: str) -> bytes:
-    return name.lower().encode()
-
-
-@cache
-def _content_type(media_type: str) -> tuple[bytes, bytes]:
-    return b"content-type", media_type.encode()
 
 
 class Answer:
@@ -56,14 +44,12 @@ class Answer:
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """Its headers with those of its body, as ASGI has them. Not to be kept by anyone, unless they say otherwise."""
         if self._raw_headers is None:
-            raw = []
-            for name, value in self.headers.items():
-                raw.append((_raw_name(name), value.encode()))
-            if self.status not in NO_CONTENT:
-                raw.append(_content_type(self.media_type))
+            raw = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
+            if not self.has_no_content:
+                raw.append((b"content-type", self.media_type.encode()))
                 raw.append((b"content-length", b"%d" % len(self.body)))
             if "Cache-Control" not in self.headers:
-                raw.append(_NO_STORE)
+                raw.append((b"cache-control", b"no-store"))
             self._raw_headers = raw
         return self._raw_headers
 

@@ -3,17 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from coupons.stock.codes import ReserveCode
 
 _EPOCH, _MICROSECOND = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 
-_CODES = {int(code): code for code in ReserveCode}  # to look for one costs a quarter of making it
 
-
-@lru_cache(1024)  # claims of one group have one moment
 def instant(milliseconds: int) -> datetime:
     """A moment of the Redis server's clock, in UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
@@ -145,7 +141,7 @@ class Reservation(NamedTuple):
     @classmethod
     def parse(cls, answer: list[int]) -> "Reservation":
         """Read one claim's part of the script's reply."""
-        code = _CODES[answer[0]]
+        code = ReserveCode(answer[0])
         match code:
             case ReserveCode.ACCEPTED | ReserveCode.REPEATED | ReserveCode.ALREADY_CLAIMED:
                 return cls(code, *answer[1:])

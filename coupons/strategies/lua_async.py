@@ -16,7 +16,7 @@ from events.catalogue import KnownEvent, catalogue
 from events.errors import Closed, EventNotFound, NotOpen, Paused, RateLimited, Refusal, SoldOut, Unavailable
 from events.models import Event
 
-Told = ClaimResult | Refusal
+Outcome = ClaimResult | Refusal
 
 
 class LuaAsync(Strategy):
@@ -72,7 +72,7 @@ def _noted(event_id: int, reply: Reply, *, since: float) -> Reply:
     return reply
 
 
-def outcome(event: KnownEvent, reservation: Reservation, *, drained: int) -> Told:  # noqa: PLR0911 - one a code
+def outcome(event: KnownEvent, reservation: Reservation, *, drained: int) -> Outcome:  # noqa: PLR0911 - one a code
     """What the script's answer means to the user. `drained` is the watermark that came with it."""
     match reservation.code:
         case ReserveCode.ACCEPTED:
@@ -100,7 +100,7 @@ def outcome(event: KnownEvent, reservation: Reservation, *, drained: int) -> Tol
             return Unavailable()
 
 
-def unless_refused(told: Told) -> ClaimResult:
+def unless_refused(told: Outcome) -> ClaimResult:
     """The result; a refusal is raised."""
     if not isinstance(told, Refusal):
         return told

@@ -49,7 +49,7 @@ def test_every_answer_of_a_reservation_can_be_read(code: ReserveCode) -> None:
 
 
 def test_a_code_that_nobody_knows_is_an_error() -> None:
-    with pytest.raises(LookupError, match="99"):
+    with pytest.raises(ValueError, match="99"):
         Reservation.parse([99])
 
 

@@ -119,7 +119,7 @@ class TokenVerifier:
             self._headers[header] = kid
         claims = _object(payload)
         expires_at = self._check(claims)
-        caller = Caller(_user_id(claims.get("user_id")), _lane(claims) if "lane" in claims else LAST_LANE)
+        caller = Caller(_user_id(claims.get("user_id")), _lane(claims))
         return Known(caller, expires_at, kid, key)
 
     def _kid(self, header: bytes) -> str | None:

@@ -37,6 +37,7 @@ VALKEY_SETTINGS = {
     "appendonly": "yes",
     "appendfsync": "everysec",
     "maxmemory-policy": "noeviction",
+    "hz": "100",
     "databases": "4",
     "loglevel": "warning",
 }

@@ -32,7 +32,7 @@ if stock < 0 then return {INSUFFICIENT, tonumber(state[2])} end
 redis.call('HLEN', claimants_key)  -- their types, before the first write
 redis.call('XLEN', log_key)
 
-redis.call('HSET', state_key, 'stock', string.format('%.0f', stock), unpack(ARGV, 4, 3 + fields))
+redis.call('HSET', state_key, 'stock', string.format('%d', stock), unpack(ARGV, 4, 3 + fields))
 for i = 4 + fields, #ARGV, 2 do
   local user, record = ARGV[i], ARGV[i + 1]
   local name = string.match(record, '^%d+(%.%d+%.%d+%.)')

@@ -38,6 +38,6 @@ else
 end
 redis.call('PERSIST', log_key)  -- it may have been left to expire
 redis.call('DEL', state_key)
-redis.call('HSET', state_key, 'epoch', epoch, 'stock', string.format('%.0f', stock), 'sequence', sequence,
+redis.call('HSET', state_key, 'epoch', epoch, 'stock', string.format('%d', stock), 'sequence', sequence,
   'drained', 0, 'nudged', 0, 'run', run, unpack(ARGV, 4))
 return {LOADED, stock}

@@ -60,8 +60,8 @@ if #taken >= tonumber(state[5]) then return {drained, 0, last} end
 if ARGV[4] == '1' then return {drained, 0, {SOLD_OUT}} end
 
 local sequence = redis.call('HINCRBY', state_key, 'sequence', 1)
-local ms = string.format('%.0f', now_ms)
-local record = table.concat({ordinal, epoch, string.format('%.0f', sequence), ms, request}, '.')
+local ms = string.format('%d', now_ms)
+local record = table.concat({ordinal, epoch, string.format('%d', sequence), ms, request}, '.')
 redis.call('HSET', claimants_key, user, held == '' and record or held .. ';' .. record)
 redis.call('LPUSH', queue_key, user .. ':' .. record)
 local nudge = now_ms - tonumber(state[8]) >= NUDGE_EVERY_MS

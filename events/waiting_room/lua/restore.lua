@@ -41,7 +41,7 @@ local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local function integer(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 local room = redis.call('HMGET', room_key, 'number', 'run', 'serving', 'opened')

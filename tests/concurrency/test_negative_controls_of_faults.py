@@ -113,7 +113,7 @@ def test_a_script_that_fails_has_taken_nothing(store: StockStore) -> None:
 def test_without_the_check_before_the_writes_a_unit_is_gone(store: StockStore) -> None:
     text = without_guard(
         "reserve",
-        ("redis.call('XLEN', log_key)  -- its type\n", ""),
+        ("redis.call('XLEN', log_key)\n", "1\n"),
         (
             "if #accepted > 0 then\n",
             "if #accepted > 0 then\n  redis.call('HSET', state_key, 'stock', integer(stock))\n",

@@ -262,14 +262,35 @@ def test_a_stock_that_was_loaded_on_another_run_of_the_server_sells_nothing(stor
 # Nudges ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_is_nudged_by_the_first_claim_and_not_by_those_right_after(store: StockStore) -> None:
+def nudged(store: StockStore, *, ago: int) -> None:
+    """Say that the last nudge was so many milliseconds ago: the clock cannot be held."""
+    store.client.hset(keys.state(EVENT), "nudged", now_us(store) // 1000 - ago)
+
+
+def is_nudged_by(store: StockStore, user: int) -> bool:
+    return store.reserve(EVENT, epoch=1, claims=[(user, "")]).nudge
+
+
+def test_who_finds_the_log_empty_nudges_and_nobody_after_them_for_a_second(store: StockStore) -> None:
     put_stock(store, 10)
-    assert store.reserve(EVENT, epoch=1, claims=[(ALICE, "")]).nudge
-    # The clock cannot be held: a nudge noted in the future stands for "just now".
-    store.client.hset(keys.state(EVENT), "nudged", FAR_FUTURE)
-    assert not store.reserve(EVENT, epoch=1, claims=[(BOB, "")]).nudge
-    store.client.hset(keys.state(EVENT), "nudged", now_us(store) // 1000 - 100)
-    assert store.reserve(EVENT, epoch=1, claims=[(43, "")]).nudge
+    assert is_nudged_by(store, ALICE)
+    nudged(store, ago=100)
+    assert not is_nudged_by(store, BOB), "the worker that was told drains until the log is empty"
+    nudged(store, ago=1000)
+    assert is_nudged_by(store, 43), "that nudge may have been lost"
+    assert not is_nudged_by(store, 44)
+
+
+def test_who_finds_the_log_empty_too_soon_leaves_the_nudge_to_the_next(store: StockStore) -> None:
+    put_stock(store, 10)
+    assert is_nudged_by(store, ALICE)
+    store.client.delete(keys.log(EVENT))  # as a worker leaves it
+    nudged(store, ago=-1_000_000)  # just now, however slow this machine is
+    assert not is_nudged_by(store, BOB)
+    nudged(store, ago=100)
+    assert is_nudged_by(store, 43), "of Bob's claim nobody was told"
+    nudged(store, ago=100)
+    assert not is_nudged_by(store, 44)
 
 
 def test_nobody_is_nudged_for_a_refusal(store: StockStore) -> None:

@@ -22,7 +22,7 @@ ENUMS: dict[str, type[IntEnum]] = {
     "adjust": codes.AdjustCode,
     "visit": VisitCode,
 }
-NO_CODES = {"NUDGE_EVERY_MS", "GAP", "SHOW_UP_DS"}
+NO_CODES = {"NUDGE_EVERY_MS", "NUDGE_AGAIN_MS", "GAP", "SHOW_UP_DS"}
 KEY_TYPES = {"hash", "list", "stream", "string", "zset"}
 
 

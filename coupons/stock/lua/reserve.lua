@@ -14,7 +14,7 @@
 --       quantity             the units that are wanted, at least 1
 --
 -- Returns {now_ms, stock, drained, nudge, claim, …}: `drained` is the highest sequence of this epoch that the database
--- has, `nudge` is 1 where a worker should be told (at most once in 100 ms), then for each claim {code, …}:
+-- has, `nudge` is 1 where a worker should be told (below), then for each claim {code, …}:
 --   0 ACCEPTED         epoch, sequence, claimed_ms, quantity   the sequence of its first unit; the others have the next
 --   1 REPEATED         likewise   the same request again: its first answer, paused or closed as well
 --   2 ALREADY_CLAIMED  likewise   another request, which would go over the user's limit: the last claim that is held
@@ -39,6 +39,8 @@
 -- A user's units are one string, oldest first, joined by ";": ordinal.epoch.sequence.claimed_ms.request, and of a claim of
 -- several .place.quantity behind it. The log has an entry a unit, too: its length is the number of units that wait.
 -- The bucket is the generic cell rate algorithm (ITU-T I.371): one number, the theoretical arrival time in µs.
+-- A worker drains until the log is empty, so only claims that found it empty need one to be told: at most once in 100 ms,
+-- which whoever comes next makes up for. While a log stays full a worker is told once a second, for nudges get lost.
 -- Every key is read, and so its type checked, before the first write: Redis does not roll a script back.
 
 local state_key, claimants_key, log_key = KEYS[1], KEYS[2], KEYS[3]
@@ -49,14 +51,14 @@ local n = #KEYS - 6
 local ACCEPTED, REPEATED, ALREADY_CLAIMED, SOLD_OUT = 0, 1, 2, 3
 local NOT_OPEN, CLOSED, PAUSED, RATE_LIMITED, NOT_LOADED, WRONG_EPOCH, OTHER_RUN, NOT_ADMITTED = 4, 5, 6, 7, 8, 9, 10, 11
 local OVER_LIMIT = 12
-local NUDGE_EVERY_MS = 100
+local NUDGE_EVERY_MS, NUDGE_AGAIN_MS = 100, 1000
 
 local time = redis.call('TIME')
 local now_us = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local now_ms = math.floor(now_us / 1000)
 
 local function integer(number)
-  return string.format('%.0f', number)  -- tostring() loses digits from the fifteenth on
+  return string.format('%d', number)  -- tostring() loses digits from the fifteenth on
 end
 
 local function all_alike(stock, drained, claim)
@@ -68,7 +70,7 @@ end
 -- Checks ---------------------------------------------------------------------------------------------------------------
 
 local state = redis.call('HMGET', state_key,
-  'epoch', 'stock', 'sequence', 'drained', 'status', 'opens', 'closes', 'limit', 'rate', 'burst', 'nudged', 'run', 'room')
+  'epoch', 'stock', 'sequence', 'drained', 'status', 'opens', 'closes', 'limit', 'rate', 'burst', 'nudged', 'run', 'room', 'untold')
 if not state[1] then return all_alike(0, 0, {NOT_LOADED}) end
 
 local stock, sequence, drained = tonumber(state[2]), tonumber(state[3]), tonumber(state[4])
@@ -94,7 +96,8 @@ for i = 1, n do
 end
 local held_by = redis.call('HMGET', claimants_key, unpack(users))
 local arrivals = redis.call('MGET', unpack(buckets))  -- nil for a key of another type, which SET then replaces
-redis.call('XLEN', log_key)  -- its type
+local waiting = redis.call('XLEN', log_key)
+local untold = waiting == 0 or state[14] == '1'
 local admitted = nil  -- by user, until when; nil where all may claim
 if state[13] == '1' then
   admitted = {}
@@ -197,8 +200,8 @@ if #accepted > 0 then
     now_held[2 * i - 1], now_held[2 * i] = claim[1], held[claim[1]]
   end
   redis.call('HSET', claimants_key, unpack(now_held))
-  if now_ms - nudged >= NUDGE_EVERY_MS then
-    nudged = now_ms
+  if now_ms - nudged >= (untold and NUDGE_EVERY_MS or NUDGE_AGAIN_MS) then
+    nudged, untold = now_ms, false
     reply[4] = 1
   end
   if admitted then
@@ -209,7 +212,8 @@ if #accepted > 0 then
       redis.call('RPUSH', room_log_key, 'g.' .. claim[1] .. '.' .. string.match(ticket or '0.0', '%d+%.(%d+)'))
     end
   end
-  redis.call('HSET', state_key, 'stock', integer(stock), 'sequence', integer(sequence), 'nudged', integer(nudged))
+  redis.call('HSET', state_key, 'stock', integer(stock), 'sequence', integer(sequence), 'nudged', integer(nudged),
+    'untold', untold and 1 or 0)
 end
 for user, bucket in pairs(touched) do
   redis.call('SET', bucket, integer(arrival[user]), 'PX', math.ceil((arrival[user] - now_us) / 1000))

@@ -61,6 +61,7 @@ def test_lanes(
         statuses: set[int],
         running: Sequence[Running],
         requests: Callable[..., list[bytes]],
+        *,
         rate: float | None = None,
         rounds: int = ROUNDS,
     ) -> None:

@@ -41,7 +41,7 @@ class Grouped(Generic[Q, A]):
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = deque()
-            loop.call_soon(self._start, key)  # what this turn of the loop brings goes along
+            self._start(key)
         elif len(queue) >= self._limit:
             raise Unavailable
         answer: asyncio.Future[A] = loop.create_future()
@@ -49,20 +49,16 @@ class Grouped(Generic[Q, A]):
         return answer
 
     def _start(self, key: int) -> None:
-        queue = self._queues[key]
-        group: list[tuple[Q, asyncio.Future[A]]] = []
-        while queue and len(group) < self._at_most:
-            one = queue.popleft()
-            if not one[1].done():  # who has hung up meanwhile takes nothing
-                group.append(one)
-        if not group:
-            del self._queues[key]
-            return
-        call = asyncio.get_running_loop().create_task(self._answer(key, group))
+        """Have a call made in the next turn of the loop: what this one still brings goes along."""
+        call = asyncio.get_running_loop().create_task(self._answer(key))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
 
-    async def _answer(self, key: int, group: list[tuple[Q, asyncio.Future[A]]]) -> None:
+    async def _answer(self, key: int) -> None:
+        group = self._next(key)
+        if not group:
+            del self._queues[key]
+            return
         loop = asyncio.get_running_loop()
         next_at = loop.time() + APART
         try:
@@ -82,3 +78,12 @@ class Grouped(Generic[Q, A]):
             for (_, waiting), answer in zip(group, answers, strict=True):
                 if not waiting.done():
                     waiting.set_result(answer)
+
+    def _next(self, key: int) -> list[tuple[Q, "asyncio.Future[A]"]]:
+        queue = self._queues[key]
+        group: list[tuple[Q, asyncio.Future[A]]] = []
+        while queue and len(group) < self._at_most:
+            one = queue.popleft()
+            if not one[1].done():  # who has hung up meanwhile takes nothing
+                group.append(one)
+        return group

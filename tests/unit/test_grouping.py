@@ -78,6 +78,31 @@ def test_the_next_call_has_begun_when_those_before_it_are_told(monkeypatch: pyte
     assert asyncio.run(scenario()) == [[1], [2]]
 
 
+def test_who_comes_in_the_turn_that_brings_an_answer_goes_along_in_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grouping, "APART", 0.0)
+    begun: list[list[int]] = []
+    may_answer = asyncio.Event()
+
+    async def double(_: int, questions: Sequence[int]) -> list[int]:
+        begun.append(list(questions))
+        await may_answer.wait()
+        return [2 * one for one in questions]
+
+    async def scenario() -> None:
+        ask = Grouped(double, at_most=100, waiting=100).ask
+        answers = await asked(ask(7, 1))
+        answers += await asked(ask(7, 2))
+        may_answer.set()
+        asyncio.get_running_loop().call_soon(lambda: answers.append(ask(7, 3)))  # behind what the answer wakes
+        await answers[1]
+        assert await answers[2] == 6
+
+    asyncio.run(scenario())
+    assert begun == [[1], [2, 3]]
+
+
 def test_each_key_has_its_own_call() -> None:
     server = Server()
 

@@ -1,6 +1,6 @@
 """Plots of what was measured, for docs/performance.md."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -24,5 +24,24 @@ def lanes(figures: Mapping[str, Mapping[str, float]], path: Path) -> None:
         axis.set_title(title, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0.15)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def latency(lanes: Mapping[str, Sequence[Mapping[str, float]]], aim: float, path: Path) -> None:
+    """The median and the slowest hundredth of each lane, by how much is asked of it; `aim` in milliseconds."""
+    figure, axis = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
+    for (name, points), colour in zip(lanes.items(), (OURS, OTHERS), strict=True):
+        for of, line in (("p99 ms", "o-"), ("p50 ms", "o:")):
+            axis.plot([one["a second"] for one in points], [one[of] for one in points], line, color=colour)
+            axis.annotate(
+                f"{name}, {of[:3]}", (points[-1]["a second"], points[-1][of]), (6, 0), textcoords="offset points"
+            )
+    axis.axhline(aim, color=OTHERS, linewidth=0.8, linestyle="--")
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.set_title("ms until the answer, by requests a second", loc="left")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.margins(x=0.12)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

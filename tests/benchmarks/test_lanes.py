@@ -8,11 +8,9 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.utils import timezone
 
 from coupons import services
 from events.models import Event
@@ -27,6 +25,7 @@ from tests.benchmarks.lanes import (
     Measured,
     Running,
     claims,
+    end_all_sales,
     start,
     states,
     tokens,
@@ -75,7 +74,7 @@ def test_lanes(
             one.rounds.clear()
 
     def accepted(one: Running, name: str) -> list[bytes]:
-        _end_all_sales()
+        end_all_sales()
         chosen = users[: NUMBERS[one.lane]]
         event = sale(quantity=len(chosen))
         fire(one.port, states(event.id, 1), connections=1)  # which it then knows, as it does before a rush
@@ -166,12 +165,6 @@ def _ratios(figures: dict[str, dict[str, float]]) -> dict[str, str]:
         "gate, CPU µs a claim": f"{figures['gate']['accepted: server CPU, µs']} (asked for: ≤ 65)",
         "gate, p99 ms at half load": f"{figures['gate']['half load: p99 ms']} (asked for: ≤ 5)",
     }
-
-
-def _end_all_sales() -> None:
-    """Days ago, so that no process reads them again and again beside the one that is measured."""
-    now = timezone.now()
-    Event.objects.update(opens_at=now - timedelta(days=3), closes_at=now - timedelta(days=2))
 
 
 def _sold_out(sale: Callable[..., Event], user: int) -> Event:

@@ -1,0 +1,97 @@
+"""How long a claim takes by how much is asked of the gate, beside a no-op that gets as many requests.
+
+The load is open-loop, at shares of what the gate carries over as many connections. The server has one core, load and
+Redis share the other. Figures are medians of the rounds; the first round of a share warms up.
+"""
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from events.models import Event
+from tests.benchmarks import plot
+from tests.benchmarks.kit import Spawn
+from tests.benchmarks.lanes import (
+    ASGI_NOOP,
+    GATE,
+    Measured,
+    Running,
+    claims,
+    end_all_sales,
+    start,
+    states,
+    tokens,
+)
+from tests.benchmarks.load import fire
+from tests.factories import make_users
+from tests.servers import ROOT
+
+pytestmark = pytest.mark.benchmark
+
+SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+ROUNDS = 5
+SECONDS = 1.0  # of a round
+CONNECTIONS = 512
+USERS = 30_000
+AIM = 5.0  # milliseconds
+FOLDER = ROOT / "docs" / "performance"
+
+
+def test_latency_by_load(
+    sale: Callable[..., Event],
+    transactional_db: None,
+    redis: int,
+    spawn: Spawn,
+    report: Callable[..., None],
+) -> None:
+    users = make_users(USERS)
+
+    def measure(one: Running, number: int, name: str, rate: float | None = None) -> Measured:
+        end_all_sales()
+        event = sale(quantity=number)
+        fire(one.port, states(event.id, 1), connections=1)  # which a gate then knows, as it does before a rush
+        requests = claims(event.id, tokens(users[:number], f"{name}-{one.lane.name}"))
+        measured = one.measure(requests, connections=CONNECTIONS, rate=rate)
+        assert set(measured.load.statuses) == {202}
+        return measured
+
+    points: dict[str, list[dict[str, float]]] = {}
+    carried = 0.0
+    for lane in (GATE, ASGI_NOOP):  # one after the other: the one that waits is not to wake up on the core
+        one = start(lane, spawn, redis=redis)
+        full = [measure(one, 20_000, f"full-{number}").load.rate for number in range(4)]
+        carried = carried or statistics.median(full[1:])
+        points[lane.name] = []
+        for share in SHARES:
+            rate = share * carried
+            rounds = [measure(one, int(rate * SECONDS), f"{share}-{number}", rate) for number in range(ROUNDS + 1)]
+            points[lane.name].append(_figures(rate, rounds[1:]))
+        one.process.terminate()
+        one.process.wait(timeout=30)
+
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "latency.json").write_text(json.dumps({"carried": round(carried), "lanes": points}, indent=2) + "\n")
+    plot.latency(points, AIM, Path(FOLDER / "latency.png"))
+    report(
+        {
+            f"{lane}: {of} at {point['a second']:,.0f} a second": point[of]
+            for lane, all_ in points.items()
+            for point in all_
+            for of in ("p50 ms", "p99 ms", "busy")
+        }
+    )
+
+
+def _figures(rate: float, rounds: list[Measured]) -> dict[str, float]:
+    def median(of: Callable[[Measured], float]) -> float:
+        return round(statistics.median(of(one) for one in rounds), 2)
+
+    return {
+        "a second": round(rate),
+        "p50 ms": median(lambda one: one.load.percentile(0.5)),
+        "p99 ms": median(lambda one: one.load.percentile(0.99)),
+        "busy": median(lambda one: one.server_busy),
+    }

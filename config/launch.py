@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from config.embedded import EmbeddedServers, is_free, push_key, secret_key
 
@@ -169,11 +170,11 @@ def _have_others_queue(
     """Let others queue for a sale, some tens at a time; what they say of it is in the logs."""
     command = [sys.executable, "manage.py", "rush", "--waiting-room", "--guests", f"--event={event_id}"]
     command += [f"--users={users}", f"--in-line={IN_LINE}", f"--url={url}"]
-    with OTHERS_LOG.open("wb") as log:
+    with OTHERS_LOG.open("wb") as log, _held_back():
         others = subprocess.Popen(  # noqa: S603
             command, cwd=ROOT, env=dict(environment), stdout=log, stderr=log, start_new_session=True
         )
-    stack.callback(_stop_all, {"others": others})
+        stack.callback(_stop_all, {"others": others})
     return others
 
 
@@ -192,7 +193,7 @@ def _start_all(stack: ExitStack, environment: Mapping[str, str], port: int) -> d
     processes: dict[str, subprocess.Popen[bytes]] = {}
     stack.callback(_stop_all, processes)
     for name, command in commands.items():
-        with (logs / f"{name}.log").open("ab") as log:
+        with (logs / f"{name}.log").open("ab") as log, _held_back():
             # A session of its own: Ctrl-C reaches this process only, and this one ends the others in order.
             processes[name] = subprocess.Popen(  # noqa: S603
                 command, cwd=ROOT, env=dict(environment), stdout=log, stderr=log, start_new_session=True
@@ -200,7 +201,7 @@ def _start_all(stack: ExitStack, environment: Mapping[str, str], port: int) -> d
     return processes
 
 
-def _stop_all(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def _stop_all(processes: Mapping[str, subprocess.Popen[Any]]) -> None:
     for process in processes.values():
         if process.poll() is None:
             process.terminate()
@@ -246,17 +247,36 @@ def _raise_if_gone(processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
 
 
 def _manage(environment: Mapping[str, str], *arguments: str, captured: bool = False) -> str:
-    result = subprocess.run(  # noqa: S603
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
-        env=dict(environment),
-        stdout=subprocess.PIPE if captured else None,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
+    with ExitStack() as stack:
+        with _held_back():
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "manage.py", *arguments],
+                cwd=ROOT,
+                env=dict(environment),
+                stdout=subprocess.PIPE if captured else None,
+                text=True,
+                start_new_session=True,  # or Ctrl-C would reach it too, and Python say where
+            )
+            stack.callback(_stop_all, {arguments[0]: process})
+        output, _ = process.communicate()
+    if process.returncode:
         raise CannotStart(f"manage.py {arguments[0]} failed")
-    return result.stdout or ""
+    return output or ""
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Have Ctrl-C wait for the end of the block, in which a process is started: nobody would know of it, nor end it."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    held: list[int] = []
+    before = [signal.signal(number, lambda number, _: held.append(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    if held:
+        raise KeyboardInterrupt
 
 
 def _password() -> str:

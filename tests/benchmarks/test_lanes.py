@@ -18,6 +18,7 @@ from tests.benchmarks import plot, textbook
 from tests.benchmarks.kit import Spawn, issued, when
 from tests.benchmarks.lanes import (
     ASGI_NOOP,
+    CONNECTIONS,
     DJANGO_NOOP,
     GATE,
     TEXTBOOK,
@@ -25,12 +26,11 @@ from tests.benchmarks.lanes import (
     Measured,
     Running,
     claims,
-    end_all_sales,
+    claims_of_a_new_sale,
     start,
     states,
     tokens,
 )
-from tests.benchmarks.load import fire
 from tests.factories import make_users
 from tests.servers import ROOT
 
@@ -38,7 +38,6 @@ pytestmark = pytest.mark.benchmark
 
 ROUNDS = 3
 ROUNDS_AT_HALF_LOAD = 7  # what else this machine does meets one in two of them
-CONNECTIONS = 512  # with fewer the gate waits for its callers, who share a core with Redis
 NUMBERS = {GATE: 20_000, WEB: 4_000, TEXTBOOK: 1_500, ASGI_NOOP: 20_000, DJANGO_NOOP: 10_000}  # requests a round
 OURS = (GATE, WEB)
 FOLDER = ROOT / "docs" / "performance"
@@ -74,11 +73,7 @@ def test_lanes(
             one.rounds.clear()
 
     def accepted(one: Running, name: str) -> list[bytes]:
-        end_all_sales()
-        chosen = users[: NUMBERS[one.lane]]
-        event = sale(quantity=len(chosen))
-        fire(one.port, states(event.id, 1), connections=1)  # which it then knows, as it does before a rush
-        return claims(event.id, tokens(chosen, name + one.lane.name))
+        return claims_of_a_new_sale(one, sale, users[: NUMBERS[one.lane]], name)
 
     def refused(one: Running, name: str) -> list[bytes]:
         chosen = users[: NUMBERS[one.lane]]

@@ -7,25 +7,13 @@ Redis share the other. Figures are medians of the rounds; the first round of a s
 import json
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from events.models import Event
 from tests.benchmarks import plot
 from tests.benchmarks.kit import Spawn
-from tests.benchmarks.lanes import (
-    ASGI_NOOP,
-    GATE,
-    Measured,
-    Running,
-    claims,
-    end_all_sales,
-    start,
-    states,
-    tokens,
-)
-from tests.benchmarks.load import fire
+from tests.benchmarks.lanes import ASGI_NOOP, CONNECTIONS, GATE, Measured, Running, claims_of_a_new_sale, start
 from tests.factories import make_users
 from tests.servers import ROOT
 
@@ -34,7 +22,6 @@ pytestmark = pytest.mark.benchmark
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 ROUNDS = 5
 SECONDS = 1.0  # of a round
-CONNECTIONS = 512
 USERS = 30_000
 AIM = 5.0  # milliseconds
 FOLDER = ROOT / "docs" / "performance"
@@ -50,10 +37,7 @@ def test_latency_by_load(
     users = make_users(USERS)
 
     def measure(one: Running, number: int, name: str, rate: float | None = None) -> Measured:
-        end_all_sales()
-        event = sale(quantity=number)
-        fire(one.port, states(event.id, 1), connections=1)  # which a gate then knows, as it does before a rush
-        requests = claims(event.id, tokens(users[:number], f"{name}-{one.lane.name}"))
+        requests = claims_of_a_new_sale(one, sale, users[:number], name)
         measured = one.measure(requests, connections=CONNECTIONS, rate=rate)
         assert set(measured.load.statuses) == {202}
         return measured
@@ -74,7 +58,7 @@ def test_latency_by_load(
 
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "latency.json").write_text(json.dumps({"carried": round(carried), "lanes": points}, indent=2) + "\n")
-    plot.latency(points, AIM, Path(FOLDER / "latency.png"))
+    plot.latency(points, AIM, FOLDER / "latency.png")
     report(
         {
             f"{lane}: {of} at {point['a second']:,.0f} a second": point[of]

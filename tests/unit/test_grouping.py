@@ -28,6 +28,19 @@ class Server:
         return [2 * one for one in questions]
 
 
+class InLoop:
+    """Doubles numbers on the event loop, when it is let go; notes the questions of each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.gate = asyncio.Event()
+
+    async def double(self, _: int, questions: Sequence[int]) -> list[int]:
+        self.calls.append(list(questions))
+        await self.gate.wait()
+        return [2 * one for one in questions]
+
+
 def grouped(server: Server, **bounds: int) -> Grouped[int, int]:
     async def double(key: int, questions: Sequence[int]) -> list[int]:
         return await asyncio.to_thread(server.double, key, questions)
@@ -57,21 +70,15 @@ def test_who_comes_during_a_call_goes_into_the_next_and_who_comes_together_goes_
 
 def test_the_next_call_has_begun_when_those_before_it_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grouping, "APART", 0.0)
-    begun: list[list[int]] = []
-    may_answer = asyncio.Event()
-
-    async def double(_: int, questions: Sequence[int]) -> list[int]:
-        begun.append(list(questions))
-        await may_answer.wait()
-        return [2 * one for one in questions]
+    server = InLoop()
 
     async def scenario() -> list[list[int]]:
-        ask = Grouped(double, at_most=100, waiting=100).ask
+        ask = Grouped(server.double, at_most=100, waiting=100).ask
         (first,) = await asked(ask(7, 1))
         (second,) = await asked(ask(7, 2))
-        may_answer.set()
+        server.gate.set()
         await first
-        seen = list(begun)
+        seen = list(server.calls)
         assert await second == 4
         return seen
 
@@ -82,25 +89,19 @@ def test_who_comes_in_the_turn_that_brings_an_answer_goes_along_in_the_next_call
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(grouping, "APART", 0.0)
-    begun: list[list[int]] = []
-    may_answer = asyncio.Event()
-
-    async def double(_: int, questions: Sequence[int]) -> list[int]:
-        begun.append(list(questions))
-        await may_answer.wait()
-        return [2 * one for one in questions]
+    server = InLoop()
 
     async def scenario() -> None:
-        ask = Grouped(double, at_most=100, waiting=100).ask
+        ask = Grouped(server.double, at_most=100, waiting=100).ask
         answers = await asked(ask(7, 1))
         answers += await asked(ask(7, 2))
-        may_answer.set()
+        server.gate.set()
         asyncio.get_running_loop().call_soon(lambda: answers.append(ask(7, 3)))  # behind what the answer wakes
         await answers[1]
         assert await answers[2] == 6
 
     asyncio.run(scenario())
-    assert begun == [[1], [2, 3]]
+    assert server.calls == [[1], [2, 3]]
 
 
 def test_each_key_has_its_own_call() -> None:

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeVar
 
 import structlog
 from redis import exceptions
-from redis.asyncio import Redis as LoopClient
 
 from coupons.stock import keys
 from coupons.stock.codes import AdjustCode, LoadCode
@@ -26,6 +25,7 @@ from coupons.stock.records import (
 )
 from events.redis import servers
 from events.redis.client import Client
+from events.redis.line import Command
 from events.redis.script import Script, is_outage
 from events.redis.servers import Hot
 from events.waiting_room import keys as room_keys
@@ -237,18 +237,22 @@ class StockStore:
     def standings(self, event_id: int, asked: Sequence[tuple[int, str | None]]) -> list[Standing]:
         """`standing` of each of the users and claims, all in one round trip."""
         pipe = self.client.pipeline(transaction=False)
-        self._look_up(pipe, event_id, asked)
+        for command in self._look_up(event_id, asked):
+            pipe.execute_command(*command)
         return _standings(pipe.execute())
 
     @staticmethod
-    def _look_up(pipe: Any, event_id: int, asked: Sequence[tuple[int, str | None]]) -> None:
-        """What `standings` asks, put into a pipeline of either kind of client."""
+    def _look_up(event_id: int, asked: Sequence[tuple[int, str | None]]) -> list[Command]:
+        """What `standings` asks."""
         # The claims first: a watermark read later can only be further on.
-        pipe.hmget(keys.claimants(event_id), [str(user_id) for user_id, _ in asked])
-        pipe.hmget(keys.state(event_id), ["epoch", "drained"])
+        commands: list[Command] = [
+            ("HMGET", keys.claimants(event_id), *(str(user_id) for user_id, _ in asked)),
+            ("HMGET", keys.state(event_id), "epoch", "drained"),
+        ]
         if any(entry_id for _, entry_id in asked):
-            for key in _issued_lately(event_id):
-                pipe.hmget(key, [_noted(entry_id or "", user_id) for user_id, entry_id in asked])
+            noted = [_noted(entry_id or "", user_id) for user_id, entry_id in asked]
+            commands += [("HMGET", key, *noted) for key in _issued_lately(event_id)]
+        return commands
 
     def held_by_each(self, event_id: int, user_ids: Sequence[int]) -> dict[int, list[HeldClaim]]:
         """The claims of each of the users, in one round trip."""
@@ -363,13 +367,8 @@ class HotStore(StockStore):
 
     async def astandings(self, event_id: int, asked: Sequence[tuple[int, str | None]]) -> list[Standing]:
         """As `standings`."""
-
-        async def ask(client: LoopClient) -> list[Any]:
-            pipe = client.pipeline(transaction=False)
-            self._look_up(pipe, event_id, asked)
-            return await pipe.execute()
-
-        return _standings(await self._hot.ask(event_id, ask))
+        commands = self._look_up(event_id, asked)
+        return _standings(await self._hot.ask(event_id, lambda client: client.ask_all(commands)))
 
     def release(self, event_id: int, entries: Iterable[LogEntry], *, back: Back = "log") -> int:
         """As `StockStore.release`."""

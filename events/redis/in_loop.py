@@ -5,63 +5,76 @@ clients for those (`client`, `cluster`) would have to be mended in its asynchron
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
-from hiredis import pack_command
 from redis import asyncio as aio
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.connection import HiredisRespSerializer, SSLConnection, UnixDomainSocketConnection
+from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.typing import EncodableT
 
-from events.redis.client import MAX_CONNECTIONS, parse, patience
+from events.redis.client import parse, patience
+from events.redis.line import Command, Line
 
 T = TypeVar("T")
 
-
-class _PackedByHiredis:
-    """Packs commands in C, as redis-py's other connections do; its asynchronous ones do it in Python."""
-
-    _packer = HiredisRespSerializer()
-
-    def pack_command(self, *args: EncodableT) -> list[bytes]:
-        """A command as it is sent. redis-py's packer looks at each argument, which is text or a number here."""
-        if args and isinstance(args[0], str) and " " not in args[0]:
-            return [pack_command(args)]  # type: ignore[arg-type] # it says "a tuple of one"
-        packed: list[bytes] = self._packer.pack(*args)  # type: ignore[arg-type] # it says "a list" of one argument
-        return packed
-
-
-class _Connection(_PackedByHiredis, aio.Connection):
-    pass
-
-
-class _SSLConnection(_PackedByHiredis, aio.SSLConnection):
-    pass
-
-
-class _UnixConnection(_PackedByHiredis, aio.UnixDomainSocketConnection):
-    pass
-
-
-_CONNECTIONS = {SSLConnection: _SSLConnection, UnixDomainSocketConnection: _UnixConnection}
+_CONNECTIONS = {SSLConnection: aio.SSLConnection, UnixDomainSocketConnection: aio.UnixDomainSocketConnection}
 LOOKS = 3  # turns of the loop: the answer is read from the socket, and its reader woken
 
 
-def connect(url: str) -> aio.Redis | None:
-    """A client for one event loop, which sends nothing twice; None where `url` is not of one server.
+class LoopClient:
+    """Asks one Redis from one event loop, over one line, and sends nothing twice.
 
     It connects with the first command, and waits for ever: whoever asks it says how long (`within`).
     """
+
+    def __init__(self, connection: Callable[[], AbstractConnection]) -> None:
+        self.connection = connection
+        self._line: Line | None = None
+        self._connecting = asyncio.Lock()
+
+    async def ask(self, *command: EncodableT) -> Any:
+        """The answer to a command. Raises `RedisError`."""
+        (answer,) = await self.ask_all([command])
+        return answer
+
+    async def ask_all(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to several, which are sent at once. Raises the `RedisError` that came for one of them."""
+        line = self._line
+        if line is None or not line.is_open:
+            line = await self._connected()
+        calls = line.ask(*commands)
+        try:
+            return [await calls[0]] if len(calls) == 1 else await asyncio.gather(*calls)
+        except asyncio.CancelledError:
+            line.retire()
+            raise
+
+    async def _connected(self) -> Line:
+        async with self._connecting:
+            if self._line is None or not self._line.is_open:
+                self._line = await Line.over(self.connection())
+            return self._line
+
+    def close(self) -> None:
+        """End its line."""
+        if self._line is not None:
+            self._line.close()
+
+
+def connect(url: str) -> LoopClient | None:
+    """A client for one event loop; None where `url` is not of one server."""
     address = parse(url)
     if address.kind != "server":
         return None
-    options = {"max_connections": MAX_CONNECTIONS, **patience(None), **address.options}
-    kind = options.pop("connection_class", None)
-    pool = aio.ConnectionPool(_CONNECTIONS.get(kind, _Connection), **options, retry=Retry(NoBackoff(), 0))
-    return aio.Redis.from_pool(pool)
+    options = {**patience(None), **address.options, "retry": Retry(NoBackoff(), 0)}
+    options.pop("max_connections", None)
+    kind = _CONNECTIONS.get(options.pop("connection_class", None), aio.Connection)
+    return LoopClient(partial(kind, **options))
 
 
 async def within(seconds: float, call: Awaitable[T]) -> T:

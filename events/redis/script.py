@@ -6,9 +6,9 @@ from importlib import resources
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio import Redis as LoopClient
 
 from events.redis.client import Client
+from events.redis.in_loop import LoopClient
 
 # No answer, or one that says that nothing can be written here: a demoted primary, full memory, a failing disk.
 OUTAGES = (
@@ -56,6 +56,6 @@ class Script:
     async def acall(self, client: LoopClient, keys: Sequence[str], args: Sequence[str | int] = ()) -> Any:
         """The same from an event loop."""
         try:
-            return await client.evalsha(self.sha, len(keys), *keys, *args)
+            return await client.ask("EVALSHA", self.sha, len(keys), *keys, *args)
         except exceptions.NoScriptError:
-            return await client.eval(self.text, len(keys), *keys, *args)
+            return await client.ask("EVAL", self.text, len(keys), *keys, *args)

@@ -5,12 +5,12 @@ from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from redis import RedisCluster
-from redis.asyncio import Redis as LoopClient
 from redis.exceptions import RedisError
 
 from events.redis import in_loop
 from events.redis.breaker import Breaker, BreakerOpen
 from events.redis.client import Client, connect
+from events.redis.in_loop import LoopClient
 from events.redis.script import is_outage
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ class Hot:
         self.client = client
         self._loop_client = loop_client
         self._timeout = timeout
+        self._breaks_by_event = isinstance(client, RedisCluster)
         self._breakers: dict[int, Breaker] = {}
 
     @property
@@ -48,7 +49,7 @@ class Hot:
 
     def breaker(self, event_id: int) -> Breaker:
         """The breaker that the event's calls go through. While it is open they raise `NotAsked`."""
-        shard = event_id if isinstance(self.client, RedisCluster) else 0
+        shard = event_id if self._breaks_by_event else 0
         found = self._breakers.get(shard)
         if found is None:
             name = f"stock of event {shard}" if shard else "stock"

@@ -59,7 +59,7 @@ def left_by(claims: Callable[[Gate], Awaitable[None]]) -> int:
             gc.enable()
             client = servers.hot()._loop_client
             assert client is not None
-            await client.aclose()
+            client.close()
 
     with stock_at(settings.STOCK_REDIS_URL):
         return asyncio.run(scenario())

@@ -1,7 +1,8 @@
 """Our lanes beside the textbook's and beside the ceilings, over HTTP, all in one run and interleaved.
 
 The server has one core, load and Redis share the other. Every claim is of another user with a token that was never
-seen. The figures are medians of the rounds, and the ratios those of medians; the first round warms up.
+seen. The figures are medians of the rounds, and the ratios those of medians; the first round warms up, and a round in
+which the host of this machine served its other guests does not count.
 """
 
 import json
@@ -29,6 +30,7 @@ from tests.benchmarks.lanes import (
     claims_of_a_new_sale,
     start,
     states,
+    that_count,
     tokens,
 )
 from tests.factories import make_users
@@ -66,7 +68,8 @@ def test_lanes(
         for number in range(rounds + 1):
             for one in running:  # interleaved, so that all meet the same noise
                 measured = one.measure(requests(one, f"{what}-{number}"), connections=CONNECTIONS, rate=rate)
-                assert set(measured.load.statuses) <= statuses, (one.lane.name, what, measured.load.statuses)
+                answered = measured.load.statuses
+                assert set(answered) <= statuses or not measured.is_undisturbed, (one.lane.name, what, answered)
                 one.rounds.append(measured)
         for one in running:
             figures[one.lane.name] |= _figures(what, one.rounds[1:])
@@ -131,8 +134,10 @@ def test_the_last_coupon(
 
 
 def _figures(what: str, rounds: Sequence[Measured]) -> dict[str, float]:
+    count = that_count(rounds)
+
     def median(of: Callable[[Measured], float]) -> float:
-        return statistics.median(of(one) for one in rounds)
+        return statistics.median(of(one) for one in count)
 
     return {
         f"{what}: a second": round(median(lambda one: one.load.rate)),
@@ -142,6 +147,8 @@ def _figures(what: str, rounds: Sequence[Measured]) -> dict[str, float]:
         f"{what}: p99 ms": round(median(lambda one: one.load.percentile(0.99)), 2),
         f"{what}: server busy": round(median(lambda one: one.server_busy), 2),
         f"{what}: load and Redis busy": round(median(lambda one: one.other_busy), 2),
+        f"{what}: stolen by the host": round(median(lambda one: one.stolen), 3),
+        f"{what}: rounds that count": len(count),
     }
 
 

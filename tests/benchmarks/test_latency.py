@@ -1,7 +1,8 @@
 """How long a claim takes by how much is asked of the gate, beside a no-op that gets as many requests.
 
 The load is open-loop, at shares of what the gate carries over as many connections. The server has one core, load and
-Redis share the other. Figures are medians of the rounds; the first round of a share warms up.
+Redis share the other. Figures are medians of the rounds; the first round of a share warms up, and a round in which the
+host of this machine served its other guests does not count.
 """
 
 import json
@@ -13,7 +14,16 @@ import pytest
 from events.models import Event
 from tests.benchmarks import plot
 from tests.benchmarks.kit import Spawn
-from tests.benchmarks.lanes import ASGI_NOOP, CONNECTIONS, GATE, Measured, Running, claims_of_a_new_sale, start
+from tests.benchmarks.lanes import (
+    ASGI_NOOP,
+    CONNECTIONS,
+    GATE,
+    Measured,
+    Running,
+    claims_of_a_new_sale,
+    start,
+    that_count,
+)
 from tests.factories import make_users
 from tests.servers import ROOT
 
@@ -39,7 +49,7 @@ def test_latency_by_load(
     def measure(one: Running, number: int, name: str, rate: float | None = None) -> Measured:
         requests = claims_of_a_new_sale(one, sale, users[:number], name)
         measured = one.measure(requests, connections=CONNECTIONS, rate=rate)
-        assert set(measured.load.statuses) == {202}
+        assert set(measured.load.statuses) == {202} or not measured.is_undisturbed
         return measured
 
     points: dict[str, list[dict[str, float]]] = {}
@@ -71,7 +81,7 @@ def test_latency_by_load(
 
 def _figures(rate: float, rounds: list[Measured]) -> dict[str, float]:
     def median(of: Callable[[Measured], float]) -> float:
-        return round(statistics.median(of(one) for one in rounds), 2)
+        return round(statistics.median(of(one) for one in that_count(rounds)), 2)
 
     return {
         "a second": round(rate),

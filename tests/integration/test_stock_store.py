@@ -11,6 +11,7 @@ from redis import exceptions
 from coupons.rush.evidence import level_of
 from coupons.stock import keys
 from coupons.stock.store import StockStore, bulk_store, hot_store
+from events.redis.breaker import State
 from events.redis.client import MAX_CONNECTIONS, connect
 from tests.outages import no_redis, stock_at
 from tests.stock_kit import EVENT, put_stock, window
@@ -136,3 +137,17 @@ def _commands_of(store: StockStore, work: Callable[[], object]) -> dict[str, int
 def _calls(store: StockStore) -> dict[str, int]:
     stats: Any = store.client.info("commandstats")
     return {name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()}
+
+
+def test_more_calls_than_connections_are_refused_and_tell_nothing_of_the_server() -> None:
+    with stock_at(f"{settings.STOCK_REDIS_URL}?max_connections=1"):
+        store = hot_store()
+        pool: Any = store.client.connection_pool  # type: ignore[union-attr] # of one server here
+        only = pool.get_connection()
+        try:
+            for _ in range(4):
+                with pytest.raises(exceptions.MaxConnectionsError):
+                    store.reserve(EVENT, epoch=1, claims=[(1, "")])
+        finally:
+            pool.release(only)
+        assert store.breaker(EVENT).state() is State.CLOSED

@@ -44,7 +44,7 @@ def claimed_together(event_id: int, epoch: int, claimed_ms: int) -> Callable[[in
         number = b"%d" % sequence
         body = b"%b%b%b%b%b" % (before, number, between, number, rest)
         headers = [(b"location", place + number), (b"content-length", b"%d" % len(body)), *others]
-        return Answer.written(status, body, headers)
+        return Answer(status, body, raw_headers=headers)
 
     return answer
 

@@ -26,20 +26,19 @@ class Answer:
     __slots__ = ("_raw_headers", "body", "headers", "media_type", "status")
 
     def __init__(
-        self, status: int, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS, media_type: str = JSON
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: Mapping[str, str] = NO_HEADERS,
+        media_type: str = JSON,
+        raw_headers: list[tuple[bytes, bytes]] | None = None,
     ) -> None:
+        """With `raw_headers`, all there are, it is for a lane that writes those and looks at no others."""
         self.status = status
         self.body = body
         self.headers = headers
         self.media_type = media_type
-        self._raw_headers: list[tuple[bytes, bytes]] | None = None
-
-    @classmethod
-    def written(cls, status: int, body: bytes, raw_headers: list[tuple[bytes, bytes]]) -> "Answer":
-        """One for a lane that writes `raw_headers` and looks at nothing else."""
-        answer = cls(status, body)
-        answer._raw_headers = raw_headers
-        return answer
+        self._raw_headers = raw_headers
 
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """Its headers with those of its body, as ASGI has them. Not to be kept by anyone, unless they say otherwise."""

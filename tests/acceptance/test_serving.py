@@ -56,7 +56,7 @@ class Browser:
 def test_each_of_them_serves_pages_admin_and_files_and_warns_of_nothing(sale: Sale, serving: Serve, lane: str) -> None:
     event = sale()
     get_user_model().objects.create_superuser("boss", password=PASSWORD)
-    server = serving(lane, LOG_LEVEL="INFO", PYTHONWARNINGS="always")
+    server = serving(lane, LOG_LEVEL="INFO", PYTHONWARNINGS="always", DATABASE_REQUEST_TIMEOUT="5")  # a busy machine
     browser = Browser(server.url)
     paths = ("/", f"/events/{event.slug}", "/api/docs", "/api/schema", "/readyz", "/metrics")
     pages = {path: browser.get(path) for path in paths}

@@ -211,7 +211,8 @@ def answered(server: Server, message: bytes) -> Told:
 def test_a_sale_of_which_nobody_claims_goes_on_for_those_who_wait_and_comes_back(
     stock: Valkey, server: Start, sale: Sale, lane: str, way: str
 ) -> None:
-    event, serving = sale(**ROOM, redis_lost_after=1), server(lane, STOCK_REDIS_URL=stock.url)
+    event = sale(**ROOM, redis_lost_after=1)
+    serving = server(lane, STOCK_REDIS_URL=stock.url, DATABASE_REQUEST_TIMEOUT="5")  # it is well, on a busy machine too
     stranger = make_user().pk
     first, second, third = line_up(event, 3)
     assert ask(serving, queue(event, "GET", second)).body["status"] == "waiting"

@@ -21,6 +21,7 @@ from tests.benchmarks.load import Load, fire
 
 STARTS_WITHIN = 30.0  # seconds
 UNDISTURBED = 0.01  # of the machine's time, at most, went to other guests of its host in a round that counts
+REFUSED = 0.01  # of the requests, at most, are refused in one that is undisturbed
 CONNECTIONS = 512  # with fewer the gate waits for its callers, who share a core with Redis
 
 WSGI = ("--interface", "wsgi", "--blocking-threads", "4")
@@ -115,6 +116,12 @@ def that_count(rounds: Sequence[Measured]) -> Sequence[Measured]:
     """Those that were not disturbed; all of them where that is less than half."""
     undisturbed = [one for one in rounds if one.is_undisturbed]
     return undisturbed if 2 * len(undisturbed) >= len(rounds) else rounds
+
+
+def is_as_expected(one: Measured, statuses: set[int]) -> bool:
+    """Whether all were answered so, but for a few that were refused while a busy host kept a server from answering."""
+    refused = sum(number for status, number in one.load.statuses.items() if status not in statuses)
+    return refused <= REFUSED * one.load.answered or not one.is_undisturbed
 
 
 def stolen_since(before: Any) -> float:

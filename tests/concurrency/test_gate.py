@@ -30,7 +30,8 @@ from tests.sales import assert_sold_out_exactly, assert_sum
 from tests.web import Server, until_read
 
 Sale = Callable[..., Event]
-PATIENT = {"STOCK_REDIS_TIMEOUT": "5"}  # seconds: nobody is refused for the time that Redis is held up
+# Seconds: nobody is refused for the time that Redis is held up, or because this machine is busy.
+PATIENT = {"STOCK_REDIS_TIMEOUT": "5", "DATABASE_REQUEST_TIMEOUT": "5"}
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,8 @@ def test_what_one_sends_touches_no_neighbour(stock: Valkey, gate: Server, sale: 
     told = [one.status for one in ask_together(gate, stock, messages)]
     assert told[::2] == expected[::2], "the neighbours"
     # One user who asks ten times is told of his claim, or to slow down.
-    assert all(got == wanted or got in {409, 429} for got, wanted in zip(told[1::2], expected[1::2], strict=True))
+    pairs = zip(told[1::2], expected[1::2], strict=True)
+    assert [(got, wanted) for got, wanted in pairs if got not in {wanted, 409, 429}] == []
     assert Counter(told[1::2]).keys() >= {202, 400, 401, 403, 404, 409}
     assert_sum(bulk_store(), event)
 

@@ -352,8 +352,8 @@ def test_the_panel_tells_stock_log_and_issued(operator: Client, sale: Sale, stor
     panel = operator.get(reverse("admin:events_event_panel", args=[event.pk])).content.decode()
     assert "Issued 3, in the claim log 2, left 1995 / 2000" in panel
     assert "1,995" in panel
-    age = r"oldest \d+\.\d s"
-    assert re.search(age, panel)
+    assert "oldest 0" in panel
+    age = r"oldest \d+\.\d s"  # which goes on between two readings
     page = operator.get(page_of(event)).content.decode()
     assert re.sub(age, "", panel) in re.sub(age, "", page), "the page has it before its script asks"
 

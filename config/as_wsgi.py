@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from config.problems import is_api
+from events.errors import Unavailable
 
 Scope = dict[str, Any]
 Message = Mapping[str, Any]
@@ -18,20 +19,24 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+WAITING = 1000  # requests that wait for a thread
+
 
 class AsWsgi:
-    """An ASGI application that hands on to another, to so many at once.
+    """An ASGI application that hands on to another: so many at once, while so many wait, and `Unavailable` beyond.
 
     Of the API's bodies it takes no more than `API_BODY_LIMIT`, and before it has a place: who sends slowly has none.
     """
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, *, waiting: int = WAITING) -> None:
         self._application = application
         # Django has a thread for each request, and makes as many as it is asked for.
         self._threads = asyncio.Semaphore(settings.GATE_DJANGO_THREADS)
+        self._limit = settings.GATE_DJANGO_THREADS + waiting
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection's scope."""
+        """Serve one connection's scope. Raises `Unavailable` where too many wait, and has answered nothing then."""
         if scope["type"] == "http":
             headers = _headers(scope)
             if is_api(scope["path"]):
@@ -39,8 +44,14 @@ class AsWsgi:
                 # Half a body is refused, and whoever sent it may be there to hear so.
                 receive = given(body, receive if is_whole else _never)
             scope = {**scope, "headers": list(headers.items())}
-        async with self._threads:
-            await self._application(scope, receive, send)
+            if self._under_way >= self._limit:
+                raise Unavailable
+        self._under_way += 1
+        try:
+            async with self._threads:
+                await self._application(scope, receive, send)
+        finally:
+            self._under_way -= 1
 
 
 def _headers(scope: Scope) -> dict[bytes, bytes]:

@@ -9,7 +9,8 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
+from http import HTTPStatus
 from itertools import count
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -19,14 +20,16 @@ import structlog
 from django.conf import settings
 from django.db import connection
 from django.http.request import split_domain_port, validate_host
+from django.template.loader import render_to_string
+from django.utils import translation
 
 from config import collector
 from config.api import takes_json
-from config.as_wsgi import Application, Receive, Scope, Send, given
+from config.as_wsgi import Application, Message, Receive, Scope, Send, given
 from config.metrics import gate_requests
 from config.middleware import REQUEST_ID
 from config.postgresql.connection import patience
-from config.problems import of_error, unforeseen
+from config.problems import is_api, of_error, unforeseen
 from config.sockets import Sockets
 from config.tally import Tally
 from config.tokens import Unauthenticated, caller_of
@@ -130,11 +133,11 @@ class Gate:
             return await self._live(receive, send)
         request = self._request(scope)
         if request is None:
-            return await self._otherwise(scope, receive, send)
+            return await self._leave(scope, receive, send)
         if request.length:
             body = await _read(receive)
             if len(body) != request.length or not request.read(body):
-                return await self._otherwise(scope, given(body, receive), send)
+                return await self._leave(scope, given(body, receive), send)
         route = request.route
         try:
             if not route.public:
@@ -144,10 +147,19 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is answered
             answer = _problem(error, route)
         self._tally.add(gate_requests(route.name, answer.status))
-        await send({"type": "http.response.start", "status": answer.status, "headers": request.reply_headers(answer)})
-        content = b"" if scope["method"] == "HEAD" else answer.body
-        await send({"type": "http.response.body", "body": content})
+        await send(_start(answer, request.headers))
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
         return None
+
+    async def _leave(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have Django serve it, unless too many are waiting for that."""
+        try:
+            await self._otherwise(scope, receive, send)
+        except Unavailable as refusal:
+            answer = (of_error(refusal) or unforeseen()) if is_api(scope["path"]) else _too_many()
+            self._tally.add(gate_requests("django", answer.status))
+            await send(_start(answer, dict(scope["headers"])))
+            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The lifespan protocol: before the first request the events are known, and after the last all is counted."""
@@ -256,12 +268,14 @@ class Request:
             raise Unauthenticated
         self.user_id, self.lane = caller.id, caller.lane
 
-    def reply_headers(self, answer: Answer) -> list[tuple[bytes, bytes]]:
-        """All headers of the answer: its own, and those that Django's middleware gives to every one."""
-        request_id = self.headers.get(b"x-request-id")
-        if request_id is None or not REQUEST_ID.fullmatch(request_id.decode("latin-1")):
-            request_id = b"%b%08x" % (_PROCESS, next(_requests))
-        return [*_EVERYWHERE, (b"x-request-id", request_id), *answer.raw_headers()]
+
+def _start(answer: Answer, asked: Mapping[bytes, bytes]) -> Message:
+    """The beginning of an answer to these headers: its own, and those that Django's middleware gives to every one."""
+    request_id = asked.get(b"x-request-id")
+    if request_id is None or not REQUEST_ID.fullmatch(request_id.decode("latin-1")):
+        request_id = b"%b%08x" % (_PROCESS, next(_requests))
+    headers = [*_EVERYWHERE, (b"x-request-id", request_id), *answer.raw_headers()]
+    return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
 
 def _problem(error: Exception, route: Route) -> Answer:
@@ -270,6 +284,14 @@ def _problem(error: Exception, route: Route) -> Answer:
         log.error("gate_error", route=route.name, exc_info=error)
         answer = unforeseen()
     return answer
+
+
+@cache
+def _too_many() -> Answer:
+    """The page for a visitor who is refused: in the language of most, for it is made once, and not in a rush."""
+    with translation.override(settings.DEFAULT_LANGUAGE):
+        page = render_to_string("503.html").encode()
+    return Answer(HTTPStatus.SERVICE_UNAVAILABLE, page, {"Retry-After": "1"}, "text/html; charset=utf-8")
 
 
 async def _read(receive: Receive) -> bytes:

@@ -336,7 +336,8 @@ GATE_WAITING = int(_number("GATE_WAITING", 10_000, 1, 1_000_000))
 # Threads that wait for a Redis behind Sentinels or a cluster (a single one is asked without): one an event that is
 # rushed to, and one more for its polls.
 GATE_REDIS_THREADS = int(_number("GATE_REDIS_THREADS", 8, 1, 500))
-# Requests that are Django's and served at once: pages, the admin, what is not of a plain form. The others wait.
+# Requests that are Django's and served at once: pages, the admin, what is not of a plain form. A thousand more wait,
+# and the next is refused.
 GATE_DJANGO_THREADS = int(_number("GATE_DJANGO_THREADS", 16, 1, 1000))
 # Threads that wait for PostgreSQL, for events unheard of, old claims, and sales that go on without Redis.
 GATE_DATABASE_THREADS = int(_number("GATE_DATABASE_THREADS", 4, 1, 500))

@@ -7,6 +7,8 @@ SEED ?= 1
 ROUNDS ?= 2
 LANE ?= web
 JOBS ?= 2
+# As root the embedded PostgreSQL makes itself a user, by a program that a bare PATH does not find.
+export PATH := $(PATH):/usr/sbin:/sbin
 
 # What pip tells, as a count of the packages in the lock file: in one line on a terminal, every twentieth elsewhere.
 define SHOW_PIP

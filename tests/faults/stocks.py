@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from coupons.reconciling import reconcile
 from coupons.stock.codes import LoadCode, ReserveCode
 from coupons.stock.records import LogEntry
-from coupons.stock.store import StockStore, bulk_store, hot_store
+from coupons.stock.store import HotStore, StockStore, bulk_store, hot_store
 from events.models import Event
 from tests.stock_kit import window
 from tests.topologies import ClusterOfSix, Node, Topology, until
@@ -24,6 +24,13 @@ def put_stocks(store: StockStore, units: int = 10, **changes: int) -> None:
     for event_id in EVENTS:
         code, stock = store.load(event_id, epoch=1, available=units, sequence=0, window=window(**changes), claimants=[])
         assert (code, stock) == (LoadCode.LOADED, units)
+
+
+def joined_hot_store() -> HotStore:
+    """The store of the request path, once it knows its cluster: that may take longer than requests wait."""
+    store = hot_store()
+    until(store.client.ping, "it joins")
+    return store
 
 
 def claim(store: StockStore, event_id: int, *users: int, epoch: int = 1) -> list[ReserveCode]:

@@ -17,7 +17,7 @@ from coupons.stock import keys
 from coupons.stock.store import bulk_store
 from events.models import Event
 from tests.factories import make_users
-from tests.faults.stocks import follows
+from tests.faults.stocks import follows, joined_hot_store
 from tests.outages import stock_at
 from tests.sales import reserve
 from tests.topologies import ClusterOfSix, Node, cluster_of_six
@@ -67,6 +67,7 @@ def test_the_sales_on_the_other_nodes_are_drained_loaded_and_brought_back(
     store.client.set(keys.state(damaged.id), "not a hash")
     since = timezone.now() - timedelta(minutes=1)
     Event.objects.filter(pk=outage.id).update(stock_mode=Event.StockMode.DATABASE, fell_back_at=since)
+    joined_hot_store()
     away(node)
     for _ in range(3):  # with connections that break in it, without any, and with the topology read anew
         due = look(store)

@@ -25,7 +25,17 @@ from coupons.stock.store import StockStore, bulk_store, hot_store
 from events.models import Event
 from events.redis.client import Client, connect
 from tests.factories import make_users
-from tests.faults.stocks import EVENTS, Rush, all_of_log, claim, follows, forget_scripts, put_stocks, reload
+from tests.faults.stocks import (
+    EVENTS,
+    Rush,
+    all_of_log,
+    claim,
+    follows,
+    forget_scripts,
+    joined_hot_store,
+    put_stocks,
+    reload,
+)
 from tests.outages import stock_at
 from tests.sales import assert_sum
 from tests.stock_kit import UnguardedStore, entry, source, window
@@ -350,7 +360,7 @@ def test_with_all_servers_frozen_everybody_is_refused_soon_and_served_again_late
     event_id = 7
     put_stocks(bulk_store(), units=1000, per_user_limit=1000)
     assert settings.STOCK_REDIS_TIMEOUT == TIMEOUT
-    assert claim(hot_store(), event_id, 1) == [ReserveCode.ACCEPTED]
+    assert claim(joined_hot_store(), event_id, 1) == [ReserveCode.ACCEPTED]
     everybody = topology.nodes if isinstance(topology, ClusterOfSix) else [*topology.servers, *topology.sentinels]
     took: list[float] = []
 
@@ -383,7 +393,7 @@ def test_with_all_servers_frozen_everybody_is_refused_soon_and_served_again_late
 
 
 def test_one_frozen_primary_of_a_cluster_stops_its_own_events_only(cluster: ClusterOfSix) -> None:
-    store = hot_store()
+    store = joined_hot_store()
     put_stocks(store)
     frozen = cluster.primary(7)
     others = [event_id for event_id in EVENTS if cluster.primary(event_id) is not frozen]

@@ -19,7 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-WAITING = 1000  # requests that wait for a thread
+WAITING = 1000  # that wait for a thread, of each kind of threads in a gate
 
 
 class AsWsgi:

@@ -25,7 +25,7 @@ from django.utils import translation
 
 from config import collector
 from config.api import takes_json
-from config.as_wsgi import Application, Message, Receive, Scope, Send, given
+from config.as_wsgi import WAITING, Application, Message, Receive, Scope, Send, given
 from config.metrics import gate_requests
 from config.middleware import REQUEST_ID
 from config.postgresql.connection import patience
@@ -55,7 +55,6 @@ _requests = count(1)
 PREFIX = "/api/v1/events/"
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 KNOWN_HOSTS = KNOWN_PATHS = 1000
-WAITING = 1000  # calls that wait for a thread, of each kind
 
 # What Django's middleware gives to every answer; not what is for pages only.
 _EVERYWHERE = [(b"x-content-type-options", b"nosniff")]
@@ -147,8 +146,8 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is answered
             answer = _problem(error, route)
         self._tally.add(gate_requests(route.name, answer.status))
-        await send(_start(answer, request.headers))
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+        for message in _messages(answer, scope, request.headers):
+            await send(message)
         return None
 
     async def _leave(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -158,8 +157,8 @@ class Gate:
         except Unavailable as refusal:
             answer = (of_error(refusal) or unforeseen()) if is_api(scope["path"]) else _too_many()
             self._tally.add(gate_requests("django", answer.status))
-            await send(_start(answer, dict(scope["headers"])))
-            await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+            for message in _messages(answer, scope, dict(scope["headers"])):
+                await send(message)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The lifespan protocol: before the first request the events are known, and after the last all is counted."""
@@ -269,13 +268,20 @@ class Request:
         self.user_id, self.lane = caller.id, caller.lane
 
 
-def _start(answer: Answer, asked: Mapping[bytes, bytes]) -> Message:
-    """The beginning of an answer to these headers: its own, and those that Django's middleware gives to every one."""
+def _messages(answer: Answer, scope: Scope, asked: Mapping[bytes, bytes]) -> tuple[Message, Message]:
+    """An answer as ASGI has it, to a request with these headers.
+
+    To the headers of its own come those that Django's middleware gives to every one.
+    """
     request_id = asked.get(b"x-request-id")
     if request_id is None or not REQUEST_ID.fullmatch(request_id.decode("latin-1")):
         request_id = b"%b%08x" % (_PROCESS, next(_requests))
     headers = [*_EVERYWHERE, (b"x-request-id", request_id), *answer.raw_headers()]
-    return {"type": "http.response.start", "status": answer.status, "headers": headers}
+    body = b"" if scope["method"] == "HEAD" else answer.body
+    return (
+        {"type": "http.response.start", "status": answer.status, "headers": headers},
+        {"type": "http.response.body", "body": body},
+    )
 
 
 def _problem(error: Exception, route: Route) -> Answer:
@@ -288,7 +294,7 @@ def _problem(error: Exception, route: Route) -> Answer:
 
 @cache
 def _too_many() -> Answer:
-    """The page for a visitor who is refused: in the language of most, for it is made once, and not in a rush."""
+    """The page for a visitor who is refused. In the language of most: it is made once, for the first of them."""
     with translation.override(settings.DEFAULT_LANGUAGE):
         page = render_to_string("503.html").encode()
     return Answer(HTTPStatus.SERVICE_UNAVAILABLE, page, {"Retry-After": "1"}, "text/html; charset=utf-8")

@@ -42,18 +42,21 @@ def before_all_others(processes: Sequence[int]) -> Iterator[bool]:
         yield False
         return
     threads = [int(task.name) for process in processes for task in Path(f"/proc/{process}/task").iterdir()]
-    policies = {thread: os.sched_getscheduler(thread) for thread in threads}
+    policies: dict[int, int] = {}
+    is_allowed = True
     try:
-        for thread in threads:
-            os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(1))
-    except PermissionError:
-        yield False
-        return
-    try:
-        yield True
+        try:
+            for thread in threads:
+                with suppress(ProcessLookupError):  # some threads live for a moment only
+                    policy = os.sched_getscheduler(thread)
+                    os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(1))
+                    policies[thread] = policy
+        except PermissionError:
+            is_allowed = False
+        yield is_allowed
     finally:
         for thread, policy in policies.items():
-            with suppress(ProcessLookupError):  # some threads live for a moment only
+            with suppress(ProcessLookupError):
                 os.sched_setscheduler(thread, policy, os.sched_param(0))
 
 

@@ -73,11 +73,11 @@ class Pusher:
         self._cdp.on("ServiceWorker.workerRegistrationUpdated", self._heed)
         self._registration = ""
         self._pushed = 0
+        self._cdp.send("ServiceWorker.enable")
+        while not self._registration or not visitor.context.service_workers:
+            visitor.page.wait_for_timeout(20)
         (self.worker,) = visitor.context.service_workers
         self.worker.evaluate(COUNT)
-        self._cdp.send("ServiceWorker.enable")
-        while not self._registration:
-            visitor.page.wait_for_timeout(20)
 
     def _heed(self, told: dict[str, Any]) -> None:
         self._registration = told["registrations"][-1]["registrationId"]

@@ -17,7 +17,7 @@ from django.conf import settings
 from config import peers
 from config.as_wsgi import Receive, Scope, Send
 from config.metrics import SOCKETS
-from config.tokens import Unauthenticated, known_of
+from config.tokens import Unauthenticated, owner_of
 from events.errors import EventNotFound, Refusal, Unavailable
 from notifications import sockets
 from notifications.sockets import Socket, Visit, written
@@ -198,8 +198,8 @@ class Client:
     def identify(self, token: Any) -> None:
         """Be the user whose token it is; with a bad one, nobody."""
         try:
-            known = known_of(token if isinstance(token, str) else "")
-            user_id = known.caller.id
+            owner = owner_of(token if isinstance(token, str) else "")
+            user_id = owner.id
             if user_id != self._user_id:
                 self._subscription.add(user_id, self._visit)
         except Unauthenticated as refusal:
@@ -213,8 +213,8 @@ class Client:
             if user_id != self._user_id:
                 self.forget()
             self._user_id = user_id
-            self._wait(known.expires_at - time.time(), Unauthenticated("The token has expired: send another one."))
-            ready = {"type": "ready", "user_id": user_id, "expires_at": known.expires_at * 1000}
+            self._wait(owner.expires_at - time.time(), Unauthenticated("The token has expired: send another one."))
+            ready = {"type": "ready", "user_id": user_id, "expires_at": owner.expires_at * 1000}
             self._socket.tell(written(ready))
             self._visit.identify(user_id)
 

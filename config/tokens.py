@@ -4,17 +4,17 @@ An access token lives for `JWT_ACCESS_SECONDS` and cannot be called back; a user
 from the next refresh on.
 """
 
-import hmac
-import threading
 import time
 from binascii import a2b_base64, b2a_base64
-from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
+from hmac import compare_digest
 from typing import Any, NamedTuple
 
 import jwt
 import orjson
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
@@ -38,11 +38,14 @@ class Unauthenticated(Refusal):
 
 class _Caller(NamedTuple):
     id: int
-    lane: int = LAST_LANE  # of waiting rooms: 0 is served before 1
+    lane: int  # of waiting rooms: 0 is served before 1
+    expires_at: int  # seconds since 1970
+    kid: str | None
+    key: Any  # that the token was found good by
 
 
 class Caller(_Caller):
-    """The user who asks: known by id, and nothing else is known of them."""
+    """The user who asks: known by id, and nothing else is known of them but what their token says."""
 
     __slots__ = ()
     is_authenticated = True
@@ -53,15 +56,6 @@ class Caller(_Caller):
     def pk(self) -> int:
         """The id, as Django calls it."""
         return self.id
-
-
-class Known(NamedTuple):
-    """What a token was found to say, and the key that it was found good by."""
-
-    caller: Caller
-    expires_at: int  # seconds since 1970
-    kid: str | None
-    key: Any
 
 
 class TokenVerifier:
@@ -86,25 +80,20 @@ class TokenVerifier:
         self._key_of = key_of
         self._issuer = issuer
         self._audience = audience
-        self._known: OrderedDict[str, Known] = OrderedDict()
         self._headers: dict[bytes, str | None] = {}  # the `kid` of headers that stood before a good signature
-        self._adding = threading.Lock()
+        self._verified = lru_cache(self.REMEMBERED)(self._verify)  # it keeps nothing of what is refused
 
     def caller(self, token: str) -> Caller:
         """Whose token it is; `jwt.InvalidTokenError` says what is wrong with it, `Unavailable` that nobody can tell."""
-        return self.known(token).caller
-
-    def known(self, token: str) -> Known:
-        """What it says; raises as `caller` does."""
-        known = self._known.get(token)
-        if known is None or known.key is not self._key_of(known.kid):
-            known = self._verify(token)
-            self._remember(token, known)
-        if known.expires_at <= time.time():
+        caller = self._verified(token)
+        if caller.key is not self._key_of(caller.kid):
+            self._verified.cache_clear()  # the keys were read anew
+            caller = self._verified(token)
+        if caller.expires_at <= time.time():
             raise jwt.ExpiredSignatureError("The token has expired")
-        return known
+        return caller
 
-    def _verify(self, token: str) -> Known:
+    def _verify(self, token: str) -> Caller:
         if len(token) > self.LONGEST or not token.isascii():
             raise jwt.DecodeError("It is no token")
         signed, _, signature = token.encode().rpartition(b".")
@@ -119,8 +108,7 @@ class TokenVerifier:
             self._headers[header] = kid
         claims = _object(payload)
         expires_at = self._check(claims)
-        caller = Caller(_user_id(claims.get("user_id")), _lane(claims))
-        return Known(caller, expires_at, kid, key)
+        return Caller(_user_id(claims.get("user_id")), _lane(claims), expires_at, kid, key)
 
     def _kid(self, header: bytes) -> str | None:
         """The key that a header names, None where it names none."""
@@ -159,23 +147,17 @@ class TokenVerifier:
             raise jwt.InvalidTokenError("It is no access token")
         return int(ends)
 
-    def _remember(self, token: str, known: Known) -> None:
-        with self._adding:
-            while len(self._known) >= self.REMEMBERED:
-                self._known.popitem(last=False)  # the oldest: all live equally long
-            self._known[token] = known
-
 
 def _is_signed(algorithm: jwt.algorithms.Algorithm, signed: bytes, key: Any, signature: bytes) -> bool:
     return algorithm.verify(signed, key, _decoded(signature))
 
 
-def _is_hs256(signed: bytes, key: hmac.HMAC, signature: bytes) -> bool:
+def _is_hs256(signed: bytes, key: HMAC, signature: bytes) -> bool:
     """As PyJWT's, without digesting the key anew for each token, and held to the signature as it is written."""
     ours = key.copy()
     ours.update(signed)
-    written = b2a_base64(ours.digest(), newline=False).translate(_AS_BASE64URL).rstrip(b"=")
-    return hmac.compare_digest(written, signature)
+    written = b2a_base64(ours.finalize(), newline=False).translate(_AS_BASE64URL).rstrip(b"=")
+    return compare_digest(written, signature)
 
 
 _AS_BASE64URL = bytes.maketrans(b"+/", b"-_")
@@ -233,7 +215,7 @@ def one_key(key: Any, *, algorithm: str) -> KeyOf:
     """A key for all tokens, whichever they name. Of HS256 the verifier wants it digested already."""
     prepared = jwt.get_algorithm_by_name(algorithm).prepare_key(key)
     if algorithm == "HS256":
-        prepared = hmac.new(prepared, digestmod="sha256")
+        prepared = HMAC(prepared, SHA256())
     return lambda _: prepared
 
 
@@ -256,13 +238,13 @@ def caller_of(authorization: str | None) -> Caller | None:
     if authorization is None:
         return None
     scheme, _, token = authorization.partition(" ")
-    return known_of(token.strip()).caller if scheme.lower() == "bearer" else None
+    return owner_of(token.strip()) if scheme.lower() == "bearer" else None
 
 
-def known_of(token: str) -> Known:
-    """What an access token says; `Unauthenticated` for a bad one."""
+def owner_of(token: str) -> Caller:
+    """Whose access token it is; `Unauthenticated` for a bad one."""
     try:
-        return verifier.known(token)
+        return verifier.caller(token)
     except jwt.ExpiredSignatureError as error:
         raise Unauthenticated("The token has expired: refresh it, or sign in again.") from error
     except jwt.InvalidTokenError as error:

@@ -1,6 +1,5 @@
 """What a bearer token must be: our verdict beside PyJWT's, and what is remembered of it."""
 
-import hmac
 import json
 import time
 from base64 import urlsafe_b64encode
@@ -325,11 +324,11 @@ def test_a_token_is_verified_once_and_forgotten_no_later_than_it_expires(monkeyp
 
 
 def test_a_remembered_token_is_good_as_long_as_its_key_is_known():
-    keys = {"1": hmac.new(KEY.encode(), digestmod="sha256"), "2": hmac.new(KEY.encode(), digestmod="sha256")}
+    keys = {name: one_key(KEY, algorithm="HS256")(name) for name in ("1", "2")}
     listed = TokenVerifier(algorithm="HS256", key_of=lambda kid: keys[kid or ""], issuer=None, audience=None)
     text = token(HEADER | {"kid": "1"})
     assert listed.caller(text).id == 7
-    keys["1"] = hmac.new(b"another" * 8, digestmod="sha256")
+    keys["1"] = one_key("another" * 8, algorithm="HS256")("1")
     with pytest.raises(jwt.InvalidSignatureError):
         listed.caller(text)
 
@@ -338,8 +337,11 @@ def test_no_more_tokens_are_remembered_than_there_is_room_for(monkeypatch):
     monkeypatch.setattr(TokenVerifier, "REMEMBERED", 3)
     remembering = verifier()
     tokens = [token(claims=CLAIMS | {"user_id": number}) for number in range(1, 10)]
-    assert [remembering.caller(text).id for text in tokens] == list(range(1, 10))
-    assert list(remembering._known) == tokens[-3:]
+    callers = [remembering.caller(text) for text in tokens]
+    assert [caller.id for caller in callers] == list(range(1, 10))
+    last = zip(tokens[-3:], callers[-3:], strict=True)
+    assert all(remembering.caller(text) is caller for text, caller in last)
+    assert remembering.caller(tokens[0]) is not callers[0]
 
 
 def test_nothing_is_remembered_of_what_was_refused(monkeypatch):
@@ -348,7 +350,7 @@ def test_nothing_is_remembered_of_what_was_refused(monkeypatch):
     for text in REFUSED.values():
         with pytest.raises(jwt.InvalidTokenError):
             remembering.caller(text)
-    assert not remembering._known
+    assert not remembering._verified.cache_info().currsize
     for number in range(5):
         remembering.caller(token(HEADER | {"kid": str(number)}))
     assert len(remembering._headers) <= 2

@@ -88,12 +88,13 @@ def fire(
     *,
     connections: int,
     rate: float | None = None,
+    at_the_start: Callable[[], None] = lambda: None,
     at_the_end: Callable[[], None] = lambda: None,
 ) -> Load:
     """Send all the requests over so many connections: as fast as they are answered, or so many a second.
 
-    All connections are open before the first request, and when `at_the_end` is called. It ends sooner where the server
-    has closed all of them.
+    All connections are open when `at_the_start` and `at_the_end` are called, and in between. It ends sooner where the
+    server has closed all of them.
     """
     load, left, open_ = Load(), deque(requests), {}
     with select.epoll() as epoll, _no_collections():
@@ -103,8 +104,9 @@ def fire(
             open_[one.socket.fileno()] = one
             epoll.register(one.socket.fileno(), select.EPOLLIN)
         idle = deque(open_.values())
+        load.connecting = time.perf_counter() - connecting
+        at_the_start()
         started, cpu = time.perf_counter(), time.process_time()
-        load.connecting = started - connecting
         due = started
         waiting = 0
         while waiting or (left and idle):

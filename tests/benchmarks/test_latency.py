@@ -30,7 +30,7 @@ from tests.servers import ROOT
 pytestmark = pytest.mark.benchmark
 
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-ROUNDS = 5
+ROUNDS = 9
 SECONDS = 1.0  # of a round
 USERS = 30_000
 AIM = 5.0  # milliseconds
@@ -54,7 +54,7 @@ def test_latency_by_load(
     carried = 0.0
     for lane in (GATE, ASGI_NOOP):  # one after the other: the one that waits is not to wake up on the core
         one = start(lane, spawn, redis=redis)
-        full = [measure(one, 20_000, f"full-{number}") for number in range(4)]
+        full = [measure(one, 8_000, f"full-{number}") for number in range(ROUNDS + 1)]
         carried = carried or statistics.median(each.load.rate for each in that_count(full[1:], {202}))
         points[lane.name] = []
         for share in SHARES:

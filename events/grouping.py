@@ -37,19 +37,22 @@ class Grouped(Generic[Q, A]):
 
     def ask(self, key: int, question: Q) -> "asyncio.Future[A]":
         """The answer, or what the call raised, later. `Unavailable` at once where too many wait already."""
-        loop = asyncio.get_running_loop()
         queue = self._queues.get(key)
-        if queue is None:
-            queue = self._queues[key] = deque()
-            self._start(key)
-        elif len(queue) >= self._limit:
+        if queue is not None and len(queue) >= self._limit:
             raise Unavailable
-        answer: asyncio.Future[A] = loop.create_future()
-        queue.append((question, answer))
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        if queue is None:
+            self._queues[key] = deque([(question, answer)])
+            self._start(key)
+        else:
+            queue.append((question, answer))
         return answer
 
     def _start(self, key: int) -> None:
-        """Have a call made in the next turn of the loop: what this one still brings goes along."""
+        """Have a call made in the next turn of the loop, if anybody asks: what this one still brings goes along."""
+        if not self._queues[key]:
+            del self._queues[key]
+            return
         call = asyncio.get_running_loop().create_task(self._answer(key))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)

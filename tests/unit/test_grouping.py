@@ -188,6 +188,26 @@ def test_what_cannot_even_be_started_is_told_too() -> None:
         asyncio.run(scenario())
 
 
+def test_nothing_is_begun_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "APART", 0.0)
+
+    async def double(_: int, questions: Sequence[int]) -> list[int]:
+        return [2 * one for one in questions]
+
+    begun: list[Any] = []
+
+    def note(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> "asyncio.Task[Any]":
+        begun.append(coroutine)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async def scenario() -> int:
+        asyncio.get_running_loop().set_task_factory(note)
+        assert await Grouped(double, at_most=100, waiting=100).ask(7, 1) == 2
+        return len(begun)
+
+    assert asyncio.run(scenario()) == 1, "the one call, and none after it"
+
+
 def between_calls(monkeypatch: pytest.MonkeyPatch, apart: float) -> list[float]:
     """Seconds between the calls of three who ask one after another, each as soon as the one before is answered."""
     monkeypatch.setattr(grouping, "APART", apart)

@@ -1,6 +1,7 @@
 """The lanes that are measured beside each other: ours, the textbook's, and the ceilings."""
 
 import math
+import os
 import socket
 import subprocess
 import time
@@ -24,7 +25,7 @@ STARTS_WITHIN = 30.0  # seconds
 COUNT = 1 / 3  # of the rounds: those in which the cores were quickest
 CONNECTIONS = 512  # with fewer the gate waits for its callers, who share a core with Redis
 
-HOST = Host((SERVER_CORE, OTHER_CORE))
+HOST = Host([core for core in (SERVER_CORE, OTHER_CORE) if core < (os.cpu_count() or 1)])
 
 WSGI = ("--interface", "wsgi", "--blocking-threads", "4")
 ASGI = ("--interface", "asgi", "--loop", "uvloop")

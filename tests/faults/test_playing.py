@@ -49,10 +49,7 @@ def test_a_sale_without_a_fault_keeps_every_promise_and_its_row_says_so(system: 
     table.add(played)
     head, _, row = table.markdown().splitlines()
     assert head.startswith("| fault | load | issued |")
-    # A machine that others share may stand still for longer than a request waits for Redis.
-    refused = played.toll.refused
-    assert refused < 40, "a tenth of the users"
-    assert row.startswith(f"| nothing | 400 users in 1.5 s, 200 coupons | 200 | {refused} | 0 | 0 | 0 | 0 |")
+    assert row.startswith("| nothing | 400 users in 1.5 s, 200 coupons | 200 | 0 | 0 | 0 | 0 | 0 |")
     assert row.endswith("| kept |")
 
 

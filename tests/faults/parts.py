@@ -124,6 +124,20 @@ class Process:
         self.kill()
         self.start()
 
+    @contextmanager
+    def running_with(self, **environment: str) -> Iterator[None]:
+        """Run it with other settings meanwhile: it is started again, before and after."""
+        before = self._environment
+        try:
+            self._environment = {**before, **environment}
+            self.restart()
+            self.wait()
+            yield
+        finally:
+            self._environment = before
+            self.restart()
+            self.wait()
+
     def heal(self) -> bool:
         self.cont()
         ended = not self.running

@@ -43,7 +43,9 @@ def test_a_seed_always_means_the_same_round() -> None:
 
 
 def test_a_sale_without_a_fault_keeps_every_promise_and_its_row_says_so(system: System) -> None:
-    played = play(system, Scenario("nothing", load=SMALL), seed=1)
+    # A machine that stands still for a third of a second is a fault, though not one of ours: a request waits for it.
+    with system.process("web").running_with(STOCK_REDIS_TIMEOUT="10"):
+        played = play(system, Scenario("nothing", load=SMALL), seed=1)
     assert played.kept, played.told()
     table = Table()
     table.add(played)

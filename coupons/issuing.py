@@ -8,10 +8,15 @@ A claim of several units has an entry for each, one behind the other, and they a
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby
+from typing import Self
 
 import structlog
 from django.db import DataError, IntegrityError, connection, transaction
@@ -67,33 +72,88 @@ def issue_claims(
     """
     issued = 0
     after: str | None = None
-    # Whether the log is empty is asked of Redis: the database does not hear of nudges that come too late, and after an
-    # outage those are tried again by the hundred.
-    while store.backlogs([event_id]).get(event_id) != 0:
-        started = time.perf_counter()
-        with transaction.atomic():
-            if not try_drain_lock(event_id):
-                return issued
-            entries = _read(event_id, store, after=after, count=batch)
-            if not entries:
-                return issued
-            outcome = _write(event_id, entries)
-        _settle(event_id, store, entries, outcome)
-        tell(len(outcome.settled) + outcome.rejected)
-        issued += len(outcome.issued)
-        after = entries[-1].entry_id
+    with _Settling(event_id, store, tell) as settling:
+        # Whether the log is empty is asked of Redis: the database does not hear of nudges that come too late, and
+        # after an outage those are tried again by the hundred.
+        while settling.pending or store.backlogs([event_id]).get(event_id) != 0:
+            started = time.perf_counter()
+            with transaction.atomic():
+                if not try_drain_lock(event_id):
+                    break
+                entries = _read(event_id, store, after=after, count=batch)
+                if entries:
+                    with settling.beside():
+                        outcome = _write(event_id, entries)
+            if entries:
+                settling.add(entries, outcome, started)
+                issued += len(outcome.issued)
+                after = entries[-1].entry_id
+            elif settling.pending:
+                # Not the end: claims that came meanwhile found some in the log, and so nudged nobody.
+                settling.settle()
+            else:
+                break
+    return issued
+
+
+class _Settling:
+    """Settles what is committed: a full batch while PostgreSQL writes the next, a smaller one at once.
+
+    A context manager: at its end all is settled, or the error raised that was met. One batch at a time, in order.
+    """
+
+    def __init__(self, event_id: int, store: StockStore, tell: Callable[[int], object]) -> None:
+        self._event_id, self._store, self._tell = event_id, store, tell
+        self._thread = ThreadPoolExecutor(1, "settle")  # begins with the first batch that it is given
+        self._batch: Callable[[], None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._thread:
+            self.settle()
+
+    @property
+    def pending(self) -> bool:
+        """Whether a batch is to be settled still."""
+        return self._batch is not None
+
+    def add(self, entries: Sequence[LogEntry], outcome: Outcome, started: float) -> None:
+        """Settle this batch, too; its transaction began when `perf_counter` said `started`."""
+        self._batch = partial(self._do, entries, outcome, started)
+        if len(entries) < BATCH:  # to hand it over would take longer
+            self.settle()
+
+    def settle(self) -> None:
+        """Settle now what is pending."""
+        batch, self._batch = self._batch, None
+        if batch:
+            batch()
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Settle what is pending meanwhile, in a thread. An error of Redis comes at the end."""
+        batch, self._batch = self._batch, None
+        settled = self._thread.submit(copy_context().run, batch) if batch else None
+        yield
+        if settled:
+            settled.result()
+
+    def _do(self, entries: Sequence[LogEntry], outcome: Outcome, started: float) -> None:
+        _settle(self._event_id, self._store, entries, outcome)
+        self._tell(len(outcome.settled) + outcome.rejected)
         metrics.DRAIN_BATCHES.inc()
         metrics.DRAIN_SECONDS.observe(time.perf_counter() - started)
         (metrics.HELD if outcome.held else metrics.ISSUED).inc(len(outcome.issued))
         log.info(
             "batch_issued",
-            event_id=event_id,
+            event_id=self._event_id,
             first=entries[0].entry_id,
-            last=after,
+            last=entries[-1].entry_id,
             issued=len(outcome.issued),
             rejected=outcome.rejected,
         )
-    return issued
 
 
 def settle_leftovers(event_id: int, store: StockStore) -> int:

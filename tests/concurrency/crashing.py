@@ -34,6 +34,9 @@ def main(number: signal.Signals, point: str, work: str, event_id: int, *users: i
                 modes.sell_from_redis(event_id, store)
             case "drain":
                 issuing.issue_claims(event_id, store, batch=3)
+            case "drain full batches":
+                issuing.BATCH = 3  # so that each is settled while the next is written
+                issuing.issue_claims(event_id, store, batch=3)
 
 
 main(signal.Signals[sys.argv[1]], sys.argv[2], sys.argv[3], *map(int, sys.argv[4:]))

@@ -34,6 +34,7 @@ def kill_at(point: str, work: str, event: Event, *users: int) -> None:
         take_drain_lock(event.id)  # what the dead held is let go when its connection is found broken
 
 
+@pytest.mark.parametrize("work", ["drain", "drain full batches"])
 @pytest.mark.parametrize(
     ("point", "written"),
     [
@@ -46,11 +47,11 @@ def kill_at(point: str, work: str, event: Event, *users: int) -> None:
     ],
 )
 def test_a_drainer_that_is_killed_leaves_a_sale_that_ends_exactly_right(
-    sale: Sale, store: StockStore, point: str, written: int
+    sale: Sale, store: StockStore, point: str, written: int, work: str
 ) -> None:
     event, users = sale(quantity=10), make_users(10)
     reserve(store, event, *users[:7])
-    kill_at(point, "drain", event)
+    kill_at(point, work, event)
     assert Coupon.objects.count() == written
     assert store.snapshot(event.id).backlog == (4 if point == "after settle" else 7)
     reserve(store, event, *users[7:])

@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from coupons import direct, failures, metrics
+from coupons import direct, failures, metrics, rows
 from coupons.errors import AlreadyConfirmed, ClaimNotFound, HoldCancelled, HoldExpired, NotHeld
 from coupons.locks import PAGE, take_drain_lock
 from coupons.models import ClaimId, Coupon, FailedClaim
@@ -26,8 +26,6 @@ from coupons.selectors import ClaimView, as_failed, as_written
 from coupons.stock.store import StockStore, hot_store
 from events.errors import Unavailable
 from events.models import Event
-from notifications.models import Notification
-from notifications.services import Fact, notify
 
 log = structlog.get_logger(__name__)
 
@@ -44,26 +42,29 @@ def confirm(*, event_id: int, claim_id: str) -> ClaimView:
     cancelled, `NotHeld` for one that is no hold (yet).
     """
     name = _parse(event_id, claim_id)
-    if not _units(name):  # told without the lock, for which others wait, and before Redis is asked
-        raise _ended(name)
+    units = _units(name)
+    if not units or units[0].status == Coupon.Status.ISSUED:  # told without the lock, for which others wait
+        return _decided(name, units)
+    now = timezone.now()
     with transaction.atomic():
         direct.wait_briefly()
-        units = _locked(name)
-        if not units:
-            raise _ended(name)
-        if units[0].status == Coupon.Status.ISSUED:
-            return as_written(*units)
-        now = timezone.now()
-        mine = Coupon.objects.filter(pk__in=[one.pk for one in units], held_until__gt=Now())
-        if mine.update(status=Coupon.Status.ISSUED, held_until=None, issued_at=now) < len(units):
-            raise HoldExpired
-        Event.objects.filter(pk=event_id).update(held=F("held") - len(units))
-        data = {"event_id": event_id, "claim_id": claim_id, "code": units[0].code}
-        notify(Notification.Kind.COUPON_ISSUED, [Fact(units[0].user_id, claim_id, data)])
-        for one in units:
-            one.status, one.held_until, one.issued_at = Coupon.Status.ISSUED, None, now
+        is_confirmed = rows.confirm(event_id, units, now)
+        transaction.set_rollback(not is_confirmed)
+    if not is_confirmed:
+        return _decided(name, _units(name))
+    for one in units:
+        one.status, one.held_until, one.issued_at = Coupon.Status.ISSUED, None, now
     metrics.ISSUED.inc(len(units))
     log.info("hold_confirmed", claim_id=claim_id)
+    return as_written(*units)
+
+
+def _decided(name: ClaimId, units: Sequence[Coupon]) -> ClaimView:
+    """What a confirmation is told that finds the hold decided on."""
+    if not units:
+        raise _ended(name)
+    if units[0].status != Coupon.Status.ISSUED:
+        raise HoldExpired
     return as_written(*units)
 
 

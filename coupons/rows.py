@@ -7,7 +7,23 @@ from typing import Any
 from django.db import connection
 
 from coupons.codes import new_code
+from coupons.models import Coupon
 from coupons.stock.records import LogEntry
+
+# The part of a statement in which the users of `issued` are told, once a claim, with its first coupon.
+TELL = """told AS (
+    INSERT INTO notifications_notification (user_id, kind, key, data, created_at)
+    SELECT user_id, %(kind)s::text, %(kind)s::text || ':' || claim_id,
+        jsonb_build_object('event_id', %(event_id)s::bigint, 'claim_id', claim_id, {told}), %(now)s
+    FROM issued WHERE place = 1
+    ON CONFLICT (key) DO NOTHING
+    RETURNING id
+), outbox AS (
+    INSERT INTO notifications_outbox (notifications) SELECT array_agg(id) FROM told HAVING count(*) > 0
+)"""
+# What they are told besides: the code, or until when it is held.
+TELL_CODE = TELL.format(told="'code', code")
+TELL_HELD = TELL.format(told="'expires_at', %(told_until)s::text")
 
 ISSUE = """
 WITH issued AS (
@@ -25,24 +41,25 @@ WITH issued AS (
     ORDER BY unit.nth
     ON CONFLICT (event_id, user_id, ordinal) DO NOTHING
     RETURNING user_id, epoch, sequence, place, code, event_id || '-' || epoch || '-' || sequence AS claim_id
-), told AS (
-    INSERT INTO notifications_notification (user_id, kind, key, data, created_at)
-    SELECT user_id, %(kind)s::text, %(kind)s::text || ':' || claim_id,
-        jsonb_build_object('event_id', %(event_id)s::bigint, 'claim_id', claim_id, {told}), %(now)s
-    FROM issued WHERE place = 1
-    ON CONFLICT (key) DO NOTHING
-    RETURNING id
-), outbox AS (
-    INSERT INTO notifications_outbox (notifications) SELECT array_agg(id) FROM told HAVING count(*) > 0
-)
+), {tell}
 SELECT epoch, sequence FROM issued
 """
-# What else the user is told: the code, or until when it is held.
-CODE = "'code', code"
-HELD = "'expires_at', %(told_until)s::text"
 # The conflict target is named: a bare DO NOTHING would also hide a collision of codes or of sequence numbers.
-# One statement: the notifications are fed with the coupons as they are written, and look for none. A claim is told
-# once, with its first coupon.
+# One statement: the notifications are fed with the coupons as they are written, and look for none.
+
+CONFIRM = """
+WITH event AS (
+    UPDATE events_event SET held = held - %(units)s WHERE id = %(event_id)s AND held >= %(units)s RETURNING id
+), issued AS (
+    UPDATE coupons_coupon AS coupon SET status = 'issued', held_until = NULL, issued_at = %(now)s
+    FROM event
+    WHERE coupon.event_id = event.id AND coupon.id = ANY(%(ids)s::bigint[])
+        AND coupon.status = 'held' AND coupon.held_until > clock_timestamp()
+    RETURNING user_id, place, code, event_id || '-' || epoch || '-' || sequence AS claim_id
+), {tell}
+SELECT count(*) FROM issued
+"""
+# The event's row comes first: whoever decides on a hold has its lock. The clock is read behind it.
 
 EXISTING = """
 SELECT claim.place FROM coupons_coupon AS coupon
@@ -88,9 +105,26 @@ def issue(
         "told_until": held_until and held_until.isoformat(),
     }
     with connection.cursor() as cursor:
-        cursor.execute(ISSUE.format(told=HELD if held_until else CODE), {**about, **_claims(entries)})
+        cursor.execute(ISSUE.format(tell=TELL_HELD if held_until else TELL_CODE), {**about, **_claims(entries)})
         written = set(cursor.fetchall())
     return {entry: code for entry, code in zip(entries, codes, strict=True) if (entry.epoch, entry.sequence) in written}
+
+
+def confirm(event_id: int, units: Sequence[Coupon], now: datetime) -> bool:
+    """Issue the units of a claim that are held, and tell their owner; whether all of them were held still.
+
+    If not, the caller's transaction must be rolled back.
+    """
+    about: dict[str, Any] = {
+        "event_id": event_id,
+        "units": len(units),
+        "ids": numbers(one.pk for one in units),
+        "now": now,
+        "kind": "coupon_issued",
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(CONFIRM.format(tell=TELL_CODE), about)
+        return bool(cursor.fetchone()[0] == len(units))
 
 
 def existing(event_id: int, entries: Sequence[LogEntry]) -> set[LogEntry]:

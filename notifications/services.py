@@ -52,7 +52,7 @@ def notify(kind: Notification.Kind, facts: Iterable[Fact]) -> int:
     written = 0
     now = timezone.now()
     statement = NOTIFY.format(users=get_user_model()._meta.db_table)
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         for batch in _batches(facts):
             told: dict[str, Any] = {
                 "kind": kind.value,

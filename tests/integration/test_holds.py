@@ -1,5 +1,6 @@
 """Holds: confirmed, cancelled, expired; in the database and in Redis together, whatever breaks between."""
 
+import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from redis.exceptions import ConnectionError as NoConnection
 
-from coupons import holds, modes, reconciling, selectors, services, standby, tasks
+from coupons import holds, modes, reconciling, rows, selectors, services, standby, tasks
 from coupons.errors import AlreadyConfirmed, ClaimNotFound, HoldExpired, NotHeld
 from coupons.issuing import issue_claims
 from coupons.models import Coupon, FailedClaim, Reconciliation
@@ -227,10 +228,42 @@ def test_who_is_told_no_takes_no_lock_and_redis_is_not_asked_under_one(sale: Sal
         ):
             with pytest.raises(ClaimNotFound):
                 refused()
-    assert not [one["sql"] for one in asked if "FOR NO KEY UPDATE" in one["sql"]]
+    assert not locking(asked)
     with CaptureQueriesContext(connection) as asked:
         holds.confirm(event_id=event.id, claim_id=name)
-    assert [one["sql"] for one in asked if "FOR NO KEY UPDATE" in one["sql"]], "that is how a lock looks"
+        holds.cancel(event_id=event.id, claim_id=hold(event, other, store))
+    assert len(locking(asked)) >= 2, "that is how locks look"
+
+
+def test_a_confirmation_has_the_lock_for_one_statement(sale: Sale, store: StockStore) -> None:
+    event, (user,) = sale(hold_seconds=60, per_user_limit=3), make_users(1)
+    name = hold(event, user, store, quantity=3)
+    with CaptureQueriesContext(connection) as asked:
+        assert holds.confirm(event_id=event.id, claim_id=name).status == "issued"
+    assert [*locking(asked), "COMMIT"] == [one["sql"] for one in asked][-2:], "nothing is asked while others wait"
+    with CaptureQueriesContext(connection) as asked:
+        assert holds.confirm(event_id=event.id, claim_id=name).status == "issued"
+    assert not locking(asked), "what is confirmed already is told without it"
+
+
+def test_without_the_clock_in_that_statement_a_hold_is_confirmed_too_late(sale: Sale, store: StockStore) -> None:
+    """The control: nobody has swept it yet."""
+    event, user = sale(hold_seconds=60), make_user()
+    name = hold(event, user.pk, store)
+    let_time_pass(event)
+    with pytest.raises(HoldExpired):
+        holds.confirm(event_id=event.id, claim_id=name)
+    assert counts(event, store)[1] == 1, "what was not confirmed is held as before"
+    timeless = rows.CONFIRM.replace("AND coupon.held_until > clock_timestamp()", "")
+    assert timeless != rows.CONFIRM
+    with patch.object(rows, "CONFIRM", timeless):
+        assert holds.confirm(event_id=event.id, claim_id=name).status == "issued"
+
+
+def locking(asked: CaptureQueriesContext) -> list[str]:
+    """The statements that take the lock of the event's row."""
+    statements = [one["sql"] for one in asked]
+    return [sql for sql in statements if "FOR NO KEY UPDATE" in sql or re.search('UPDATE "?events_event', sql)]
 
 
 def test_without_holds_a_claim_is_issued_and_cannot_be_cancelled(sale: Sale, store: StockStore) -> None:

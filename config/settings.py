@@ -254,6 +254,9 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# After so many tasks Celery closes the connection pool of a prefork worker's process, by default after each of them
+# (celery #10554): all connected anew, and the thread that stands by found it closed. Never here: `config.connections`.
+CELERY_DB_REUSE_MAX = sys.maxsize
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = env.str("BEAT_SCHEDULE_FILE", default=str(LOCAL_DIR / "beat-schedule"))
 # An `expires` as long as the interval: sweeps that nobody took in time are worth nothing and must not pile up.

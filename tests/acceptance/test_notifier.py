@@ -113,6 +113,17 @@ def test_who_gets_a_coupon_is_told_by_every_way_and_by_each_once(
     assert len(shown) == 20
 
 
+def test_the_threads_of_a_notifier_give_their_connections_back(sale: Sale, start: Start, mailbox: Mailbox) -> None:
+    """Eight threads and three connections: a thread that kept one would leave none to the others."""
+    event = sale(quantity=20)
+    with receiving() as receiver:
+        hook(receiver)
+        processes = start(EMAIL_URL=f"smtp://127.0.0.1:{mailbox.port}", DATABASE_POOL_SIZE="3")
+        claim(event, 20)
+        processes.until(all_sent(20, "websocket", "email", "webhook"))
+    assert "OperationalError" not in processes.told()
+
+
 def test_dead_channels_hold_up_neither_issuing_nor_each_other(
     sale: Sale, store: StockStore, start: Start, frames: "PubSub"
 ) -> None:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from redis import Redis
 
-from coupons import services
+from coupons import services, tasks
 from coupons.locks import NAMESPACE
 from coupons.models import Coupon
 from coupons.nudging import nudger
@@ -48,6 +48,13 @@ def a_worker_waits_for(event: Event) -> bool:
         return bool(cursor.fetchone()[0])
 
 
+def sessions() -> int:
+    """How many connections to the database were ever made."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")
+        return int(cursor.fetchone()[0])
+
+
 def test_what_is_claimed_is_issued_by_a_worker(sale: Sale, store: StockStore, processes: Processes) -> None:
     event, users = sale(quantity=30), make_users(30)
     processes.start("worker")
@@ -59,6 +66,18 @@ def test_what_is_claimed_is_issued_by_a_worker(sale: Sale, store: StockStore, pr
         services.claim(event_id=event.id, user_id=user)
     processes.until(drained(event, store, 30))
     assert_sold_out_exactly(store, event)
+
+
+def test_the_tasks_of_a_worker_share_its_connections(sale: Sale, store: StockStore, processes: Processes) -> None:
+    event, users = sale(quantity=20), make_users(20)
+    processes.start("worker")
+    for number, user in enumerate(users, 1):
+        reserve(store, event, user)
+        tasks.issue_claims.delay(event.id)
+        processes.until(drained(event, store, number))
+        if number == 1:
+            before = sessions()
+    assert sessions() - before <= 3, "made for 19 tasks, and for the thread that stands by"
 
 
 def test_a_worker_killed_in_the_middle_of_a_batch_costs_nothing(

@@ -5,8 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.test import TransactionTestCase
-from django_redis import get_redis_connection
+from redis import Redis
 
 from coupons.stock.store import StockStore, bulk_store
 from events import services
@@ -14,7 +15,7 @@ from events.catalogue import catalogue
 from events.models import Event
 from tests.databases import empty
 from tests.factories import make_event
-from tests.web import Server, running
+from tests.web import STARTS_WITHIN, Server, running
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +26,17 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def _rate_limits() -> Iterator[Redis]:
+    """Their Redis, with more patience than a request has: a machine that stood still for a moment is no failure."""
+    with Redis.from_url(settings.CACHE_URL, socket_timeout=STARTS_WITHIN) as client:
+        yield client
+
+
 @pytest.fixture(autouse=True)
-def _clean_redis() -> Iterator[None]:
+def _clean_redis(_rate_limits: Redis) -> Iterator[None]:
     """Every test begins with an empty Redis and a process that knows nothing."""
-    get_redis_connection("default").flushdb()
+    _rate_limits.flushdb()
     bulk_store().client.flushdb()
     yield
     catalogue.clear()

@@ -19,7 +19,7 @@ from redis import Redis
 from config.embedded import push_key
 from tests.celery_kit import Processes
 from tests.factories import make_user
-from tests.web import Server, running
+from tests.web import PATIENT, Server, running
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = 20_000  # milliseconds for what a page is to show
@@ -52,7 +52,7 @@ def site(transactional_db: None, tmp_path: Path) -> Iterator[Server]:
     try:
         processes.start("worker")
         processes.start("beat")
-        with running(tmp_path, "gate", {"VAPID_PRIVATE_KEY": push_key(tmp_path)}) as server:
+        with running(tmp_path, "gate", {"VAPID_PRIVATE_KEY": push_key(tmp_path), **PATIENT}) as server:
             yield server
     finally:
         processes.end()

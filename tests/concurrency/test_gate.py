@@ -27,11 +27,9 @@ from tests.gate_kit import (
     under_way,
 )
 from tests.sales import assert_sold_out_exactly, assert_sum
-from tests.web import Server, until_read
+from tests.web import PATIENT, Server, until_read
 
 Sale = Callable[..., Event]
-# Nobody is refused for the time that Redis is held up, or because this machine is busy.
-PATIENT = {"STOCK_REDIS_TIMEOUT": "5", "DATABASE_REQUEST_TIMEOUT": "5", "DATABASE_CLAIMS": "10"}
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,10 @@ Sale = Callable[..., Event]
 
 
 def test_one_waits_behind_fifty_others_and_gets_a_coupon(visit: Visit, sale: Sale) -> None:
-    event = sale(quantity=100, waiting_room=True, admission_rate=20, max_active=100, pass_ttl=60, grace=5)
-    join_others(event, 50)
+    event = sale(quantity=100, waiting_room=True, admission_rate=10, max_active=100, pass_ttl=60, grace=5)
     one = visit(viewport=PHONE)
     one.sign_in(f"/events/{event.slug}")
+    join_others(event, 50)  # no sooner: the line moves on while somebody signs in
     one.page.click("[data-join] button")
     one.stage("waiting")
     assert int(one.page.inner_text("[data-ahead]")) <= 50

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.message import Message
 from functools import partial
 from pathlib import Path
@@ -121,7 +121,8 @@ def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> 
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=STARTS_WITHIN)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        client.request(method, path, body, named, encode_chunked=body is not None and not isinstance(body, bytes))
+        with suppress(BrokenPipeError, ConnectionResetError):  # what is too much may be refused before all is sent
+            client.request(method, path, body, named, encode_chunked=body is not None and not isinstance(body, bytes))
         answer = client.getresponse()
         return answer.status, answer.headers, answer.read()
     finally:

@@ -175,7 +175,7 @@ def _have_others_queue(
     command += [f"--users={users}", f"--in-line={IN_LINE}", f"--url={url}"]
     with OTHERS_LOG.open("wb") as log, _held_back():
         others = subprocess.Popen(  # noqa: S603
-            command, cwd=ROOT, env=dict(environment), stdout=log, stderr=log, start_new_session=True
+            command, cwd=ROOT, env={**PATIENT, **environment}, stdout=log, stderr=log, start_new_session=True
         )
         stack.callback(_stop_all, {"others": others})
     return others

@@ -38,7 +38,7 @@ def rush(event: Event, url: str, *arguments: str) -> tuple[list[str], int]:
     out = StringIO()
     status = 0
     try:
-        call_command("rush", f"--event={event.id}", f"--url={url}", "--refused-within=30", *arguments, stdout=out)
+        call_command("rush", f"--event={event.id}", f"--url={url}", "--refused-within=10", *arguments, stdout=out)
     except SystemExit as end:
         status = int(str(end.code))
     return out.getvalue().strip().splitlines(), status

@@ -39,9 +39,6 @@ SERVER_SETTINGS = ("DATABASE_URL", "STOCK_REDIS_URL", "CACHE_URL", "BROKER_URL")
 NOTIFIER = ("--queues", "notifications", "--pool", "threads", "--concurrency", "8", "--hostname", "notifier@%h")
 READY_WITHIN = 60  # seconds
 STOP_WITHIN = 10  # seconds that a process has to end by itself
-# To connect takes as long as a request waits, at the most: half a second, which a laptop that has just started
-# PostgreSQL may need. A command is no request, and nobody starts it again.
-PATIENT = {"DATABASE_REQUEST_TIMEOUT": "10"}
 
 # The sale with a waiting room that a newcomer can join: so slow that one sees the line move, and has time to claim.
 QUEUE = {"quantity": 500, "admission_rate": 1, "max_active": 10, "pass_ttl": 60, "grace": 30}
@@ -164,7 +161,7 @@ def _rush(environment: Mapping[str, str], demo: Mapping[str, object], arguments:
     tell(f"the rush: {arguments.users:,} users, {arguments.coupons:,} coupons")
     command = [sys.executable, "manage.py", "rush", f"--event={demo['event_id']}", f"--users={arguments.users}"]
     command += [f"--duplicates={arguments.users // 10}", f"--url={url}", f"--json={LOCAL / 'rush.json'}"]
-    return subprocess.run(command, cwd=ROOT, env={**PATIENT, **environment}, check=False).returncode  # noqa: S603
+    return subprocess.run(command, cwd=ROOT, env=dict(environment), check=False).returncode  # noqa: S603
 
 
 def _have_others_queue(
@@ -175,7 +172,7 @@ def _have_others_queue(
     command += [f"--users={users}", f"--in-line={IN_LINE}", f"--url={url}"]
     with OTHERS_LOG.open("wb") as log, _held_back():
         others = subprocess.Popen(  # noqa: S603
-            command, cwd=ROOT, env={**PATIENT, **environment}, stdout=log, stderr=log, start_new_session=True
+            command, cwd=ROOT, env=dict(environment), stdout=log, stderr=log, start_new_session=True
         )
         stack.callback(_stop_all, {"others": others})
     return others
@@ -255,7 +252,7 @@ def _manage(environment: Mapping[str, str], *arguments: str, captured: bool = Fa
             process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "manage.py", *arguments],
                 cwd=ROOT,
-                env={**PATIENT, **environment},
+                env=dict(environment),
                 stdout=subprocess.PIPE if captured else None,
                 text=True,
                 start_new_session=True,  # or Ctrl-C would reach it too, and Python say where

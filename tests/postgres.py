@@ -1,8 +1,10 @@
 """The run's own PostgreSQL, frozen or stopped for a test, and running again after it."""
 
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -46,6 +48,40 @@ class Postgres:
         """End it and start it."""
         with self.stopped():
             pass
+
+
+@contextmanager
+def slow_at_first(server: str, *, seconds: float) -> Iterator[int]:
+    """A port of 127.0.0.1 that leads to the UNIX socket of a server, and whose first connection takes so long."""
+
+    def pump(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        wait = seconds
+        while True:
+            try:
+                near, _ = listening.accept()
+            except OSError:  # the end of the test
+                return
+            time.sleep(wait)
+            wait = 0
+            stack.enter_context(near)
+            far = stack.enter_context(socket.socket(socket.AF_UNIX))
+            far.connect(server)
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = threading.Thread(target=serve)
+        serving.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        serving.join()
 
 
 def until(good: Callable[[], bool]) -> float:

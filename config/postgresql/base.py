@@ -18,6 +18,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         # Here and not in the settings, which are not there yet when the class reads them.
         if pool := settings_dict["OPTIONS"].get("pool"):
             pool["connection_class"] = BoundedConnection
+            # A server that refuses to be connected to is away, however long the callers are willing to wait.
+            pool["reconnect_failed"] = lambda _: breaker.failed()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """A connection from the pool; `psycopg.OperationalError` while PostgreSQL is not asked, or has none in time."""
@@ -35,16 +37,28 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def _take_living(self, conn_params: dict[str, Any]) -> BoundedConnection[Any]:
-        """Pass over those that the server ended while they lay in the pool: after a restart all of them."""
-        with current_patience().waiting():
+        """The pool waits as long as a request does; for whoever has more patience it is asked again."""
+        caller = current_patience()
+        patience = caller.left
+        while True:
             try:
-                connection: BoundedConnection[Any] = super().get_new_connection(conn_params)
-                while connection.is_lost():
-                    self.pool.putconn(connection)
-                    connection = super().get_new_connection(conn_params)
+                with caller.waiting():
+                    return self._next_living(conn_params)
             except PoolTimeout:
+                if caller.left > 0 and breaker.is_closed():
+                    continue
                 breaker.failed()
-                raise
+                waited = f"{patience - caller.left:.1f} s"
+                raise psycopg.OperationalError(
+                    f"no connection to PostgreSQL within {waited}: it cannot be connected to, or all are in use"
+                ) from None
+
+    def _next_living(self, conn_params: dict[str, Any]) -> BoundedConnection[Any]:
+        """Pass over those that the server ended while they lay in the pool: after a restart all of them."""
+        connection: BoundedConnection[Any] = super().get_new_connection(conn_params)
+        while connection.is_lost():
+            self.pool.putconn(connection)
+            connection = super().get_new_connection(conn_params)
         return connection
 
     def _ask(self, connection: BoundedConnection[Any]) -> None:

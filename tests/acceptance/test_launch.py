@@ -2,16 +2,13 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
 
 import psutil
 import pytest
@@ -161,53 +158,6 @@ def test_servers_of_the_user_are_used_instead(folder: Path, sale: Callable[..., 
     run.communicate(timeout=60)
     assert run.returncode == 130
     assert working_in(folder) == []
-
-
-@pytest.mark.usefixtures("transactional_db")
-def test_a_postgresql_that_takes_its_time_to_be_connected_to_is_waited_for(folder: Path) -> None:
-    theirs = {name: value for name, value in environment().items() if name in SERVERS and name.endswith("_URL")}
-    with slow_at_first(theirs["DATABASE_URL"], seconds=0.8) as url:
-        run = launch(folder, "run", f"--port={free_port()}", **{**theirs, "DATABASE_URL": url})
-        read_until(run, "gate, worker, notifier and beat")
-        run.terminate()
-        run.communicate(timeout=60)
-
-
-@contextmanager
-def slow_at_first(url: str, *, seconds: float) -> Iterator[str]:
-    """A way to the PostgreSQL of the URL, on its UNIX socket, whose first connection takes so long."""
-    target = urlsplit(url)
-    where = dict(parse_qsl(target.query))
-    path = f"{where['host']}/.s.PGSQL.{where['port']}"
-
-    def pump(one: socket.socket, other: socket.socket) -> None:
-        with suppress(OSError):
-            while data := one.recv(65536):
-                other.sendall(data)
-        with suppress(OSError):
-            other.shutdown(socket.SHUT_WR)
-
-    def serve() -> None:
-        wait = seconds
-        while True:
-            try:
-                near, _ = listening.accept()
-            except OSError:  # the end of the test
-                return
-            time.sleep(wait)
-            wait = 0
-            stack.enter_context(near)
-            far = stack.enter_context(socket.socket(socket.AF_UNIX))
-            far.connect(path)
-            for pair in ((near, far), (far, near)):
-                threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listening:
-        server = threading.Thread(target=serve)
-        server.start()
-        yield f"postgresql://{target.username}@127.0.0.1:{listening.getsockname()[1]}{target.path}"
-        listening.shutdown(socket.SHUT_RDWR)
-        server.join()
 
 
 @pytest.mark.parametrize("sign", ["Valkey starts", "migrations"])

@@ -1,5 +1,6 @@
 """PostgreSQL that hangs, restarts or ends our connections: a real one, stopped by SIGSTOP, and real web processes."""
 
+import copy
 import json
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,16 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.http import HttpResponse
 from django.test import RequestFactory
 
+from config.embedded import free_port
 from config.middleware import DatabasePatienceMiddleware
+from config.postgresql.base import DatabaseWrapper
 from config.postgresql.connection import BoundedConnection, breaker, current_patience, patience
 from coupons.locks import take_drain_lock
 from events.redis.breaker import State
 from tests.api_kit import token_of
 from tests.concurrency.children import environment
 from tests.factories import make_user
-from tests.postgres import Postgres, until
+from tests.postgres import Postgres, slow_at_first, until
 from tests.servers import ROOT
 
 SOON = 5  # seconds: without a bound it is for ever, and the machine of the tests may be slow
@@ -220,6 +224,66 @@ def test_the_admin_is_more_patient_than_customers_and_workers_more_than_daemon_t
         thread.start()
         thread.join()
     assert found == [longest, settings.DATABASE_REQUEST_TIMEOUT]
+
+
+# --- To be connected -------------------------------------------------------------------------------------------------
+
+
+Connecting = Callable[[int], DatabaseWrapper]
+
+
+@pytest.fixture
+def through(postgres: Postgres) -> Iterator[Connecting]:
+    """Django's connection to the same database through a port, with a pool of its own, in which nothing lies yet."""
+    made: list[DatabaseWrapper] = []
+
+    def make(port: int) -> DatabaseWrapper:
+        elsewhere = copy.deepcopy(connection.settings_dict) | {"HOST": "127.0.0.1", "PORT": port}
+        elsewhere["OPTIONS"].pop("host", None)
+        made.append(DatabaseWrapper(elsewhere, alias=f"port {port}"))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+        one.close_pool()
+
+
+def longer_than_a_request_waits(postgres: Postgres) -> AbstractContextManager[int]:
+    params = connection.get_connection_params()
+    return slow_at_first(f"{params['host']}/.s.PGSQL.{params['port']}", seconds=settings.DATABASE_REQUEST_TIMEOUT * 1.6)
+
+
+def test_whoever_has_more_patience_than_a_request_waits_longer_to_be_connected(postgres, through):
+    with longer_than_a_request_waits(postgres) as port:
+        through(port).ensure_connection()
+    assert breaker.failing_for() == 0
+
+
+def test_a_request_gives_up_being_connected_when_its_time_is_over(postgres, through):
+    """The negative control of the one above as well."""
+    with longer_than_a_request_waits(postgres) as port:
+        with patience(settings.DATABASE_REQUEST_TIMEOUT), pytest.raises(OperationalError, match="no connection to"):
+            through(port).ensure_connection()
+        assert breaker.failing_for() > 0
+
+
+def test_nobody_spends_all_his_patience_on_a_server_that_is_not_there(postgres, through):
+    with patience(30):
+        with pytest.raises(OperationalError, match="no connection to"):
+            through(free_port()).ensure_connection()
+        assert current_patience().left > 0
+    assert breaker.state() is State.OPEN
+
+
+def test_unless_the_breaker_is_told_of_connections_refused(postgres, through):
+    """The negative control."""
+    untold = through(free_port())
+    untold.settings_dict["OPTIONS"]["pool"]["reconnect_failed"] = None
+    with patience(4):
+        with pytest.raises(OperationalError, match="no connection to"):
+            untold.ensure_connection()
+        assert current_patience().left <= 0
 
 
 # --- The breaker ------------------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ PRIMARY = "stock"  # its name among the Sentinels
 DOWN_AFTER = 500  # milliseconds
 NODE_TIMEOUT = 1000  # milliseconds
 SLOTS = 16384
+# Seconds. Sentinels that stood still for two of them trust nothing for thirty more (`tilt`): a machine of guests may.
+COMES_BACK_WITHIN = 90
 
 COMMON = {"bind": HOST, "protected-mode": "no", "save": '""', "loglevel": "notice"}
 DATA = {"appendonly": "yes", "repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
@@ -255,7 +257,7 @@ def _make_cluster(primaries: Sequence[Node], replicas: Sequence[Node]) -> None:
         until(follow, "a replica follows")
 
 
-def until(condition: Callable[[], Any], what: str, *, seconds: float = 30) -> None:
+def until(condition: Callable[[], Any], what: str, *, seconds: float = COMES_BACK_WITHIN) -> None:
     """Wait until the condition holds. A Redis that is not there yet, or not any more, is a no."""
     deadline = time.monotonic() + seconds
     while True:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -47,7 +48,10 @@ def reload(store: StockStore, event_id: int) -> LoadCode:
 
 
 class Rush:
-    """Threads that claim through the store of the request path, user after user, until they are told to end."""
+    """Threads that claim through the store of the request path, user after user, until they are told to end.
+
+    Who got no answer comes again when all others have been there.
+    """
 
     def __init__(self, event: Event, users: list[int], *, threads: int = 4) -> None:
         self.event_id = event.id
@@ -56,22 +60,22 @@ class Rush:
         self.refused: list[ReserveCode] = []
         self.unanswered: list[type[Exception]] = []
         self.longest = 0.0
-        self._users = iter(users)
+        self._users = deque(users)
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._claim) for _ in range(threads)]
-        self._lock = threading.Lock()
 
     def _claim(self) -> None:
         while not self._ended.wait(0.002):
-            with self._lock:
-                user = next(self._users, None)
-            if user is None:
+            try:
+                user = self._users.popleft()
+            except IndexError:
                 return
             started = time.monotonic()
             try:
                 reply = hot_store().reserve(self.event_id, epoch=self.epoch, claims=[(user, "")])
             except RedisError as error:
                 self.unanswered.append(type(error))
+                self._users.append(user)
             else:
                 (one,) = reply.reservations
                 if one.code is ReserveCode.ACCEPTED:

@@ -15,6 +15,7 @@ from tests.faults.playing import play
 from tests.faults.scenarios import SCENARIOS, Load, Room, Scenario, at_random
 from tests.faults.system import System
 from tests.faults.table import Table
+from tests.postgres import until
 from tests.sales import change
 
 pytestmark = pytest.mark.faults
@@ -59,11 +60,8 @@ def test_a_coupon_that_vanishes_is_found_out(system: System) -> None:
     def coupon_deleted(scene: Scene) -> Iterator[None]:
         yield
         with scene.system.postgresql.connect() as database:
-            gone = database.execute(
-                "DELETE FROM coupons_coupon WHERE id = (SELECT min(id) FROM coupons_coupon WHERE event_id = %s)",
-                [scene.event_id],
-            )
-            assert gone.rowcount == 1
+            delete = "DELETE FROM coupons_coupon WHERE id = (SELECT min(id) FROM coupons_coupon WHERE event_id = %s)"
+            until(lambda: database.execute(delete, [scene.event_id]).rowcount == 1)
 
     played = play(system, deed(coupon_deleted), seed=1)
     assert {"P1", "P3"} <= set(played.broken)

@@ -280,7 +280,7 @@ def test_unless_the_breaker_is_told_of_connections_refused(postgres, through):
     """The negative control."""
     untold = through(free_port())
     untold.settings_dict["OPTIONS"]["pool"]["reconnect_failed"] = None
-    with patience(4):
+    with patience(2):
         with pytest.raises(OperationalError, match="no connection to"):
             untold.ensure_connection()
         assert current_patience().left <= 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from celery import current_app
@@ -28,9 +28,7 @@ from tests.concurrency.children import environment
 from tests.factories import make_users
 from tests.sales import assert_sold_out_exactly, reserve
 from tests.servers import ROOT
-
-if TYPE_CHECKING:
-    from tests.web import Server
+from tests.web import PATIENT, Server
 
 Sale = Callable[..., Event]
 
@@ -101,8 +99,8 @@ def processes(transactional_db: None, broker: Broker, tmp_path: Path) -> Iterato
 
 
 @pytest.fixture
-def web(broker: Broker, server: Callable[..., "Server"]) -> "Server":
-    return server(BROKER_URL=broker.url)
+def web(broker: Broker, server: Callable[..., Server]) -> Server:
+    return server(BROKER_URL=broker.url, **PATIENT)
 
 
 @pytest.fixture(params=["hung", "down", "wiped"])
@@ -126,7 +124,7 @@ def issue_by_hand() -> subprocess.CompletedProcess[str]:
 
 
 def test_claims_go_on_and_the_sweep_issues_all_once_the_broker_is_back(
-    sale: Sale, store: StockStore, processes: Processes, web: "Server", fault: AbstractContextManager[None]
+    sale: Sale, store: StockStore, processes: Processes, web: Server, fault: AbstractContextManager[None]
 ) -> None:
     event, users = sale(quantity=300), make_users(300)
     processes.start("worker")
@@ -231,7 +229,7 @@ def test_claims_are_accepted_while_the_publishing_is_stuck(
 
 
 def test_where_worker_and_beat_and_broker_are_gone_the_command_issues_all(
-    sale: Sale, store: StockStore, server: Callable[..., "Server"]
+    sale: Sale, store: StockStore, server: Callable[..., Server]
 ) -> None:
     event, users = sale(quantity=200), make_users(200)
     assert server(BROKER_URL=NOBODY_LISTENS).claim_all(event, users) == {202}
@@ -242,7 +240,7 @@ def test_where_worker_and_beat_and_broker_are_gone_the_command_issues_all(
 
 
 def test_without_a_beat_nudges_and_the_command_issue_all(
-    sale: Sale, store: StockStore, processes: Processes, web: "Server"
+    sale: Sale, store: StockStore, processes: Processes, web: Server
 ) -> None:
     event, users = sale(quantity=200), make_users(200)
     processes.start("worker")

@@ -65,6 +65,10 @@ class Measured:
         """Whether the host left the cores to us."""
         return self.stolen <= UNDISTURBED
 
+    def was_answered(self, statuses: set[int]) -> bool:
+        """Whether all were, and none otherwise than so."""
+        return set(self.load.statuses) <= statuses
+
 
 @dataclass
 class Running:
@@ -129,7 +133,7 @@ def that_count(rounds: Sequence[Measured], statuses: set[int]) -> Sequence[Measu
     Which those are is told by what it took away, and how long the same work took beside them; not by what they brought.
     Raises `AssertionError` where less than half of the rounds were answered so.
     """
-    answered = [one for one in rounds if set(one.load.statuses) <= statuses]
+    answered = [one for one in rounds if one.was_answered(statuses)]
     assert 2 * len(answered) >= len(rounds), [one.load.statuses for one in rounds]
     by_disturbance = sorted(answered, key=lambda one: (not one.is_undisturbed, one.work))
     return by_disturbance[: math.ceil(len(answered) * COUNT)]

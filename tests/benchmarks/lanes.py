@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 import jwt
@@ -78,7 +78,6 @@ class Running:
     port: int
     process: subprocess.Popen[bytes]
     redis: int  # its process
-    rounds: list[Measured] = field(default_factory=list)
 
     def measure(self, requests: list[bytes], *, connections: int, rate: float | None = None) -> Measured:
         """Send the requests. What it costs to make the connections does not count."""

@@ -72,16 +72,18 @@ def test_lanes(
         *,
         rate: float | None = None,
     ) -> None:
+        rounds: dict[str, list[Measured]] = {one.lane.name: [] for one in running}
         for number in range(ROUNDS + 1):
             for one in running:
                 measured = one.measure(requests(one, f"{what}-{number}"), connections=CONNECTIONS, rate=rate)
-                one.rounds.append(measured)
-        rates[what] = {}
-        for one in running:
-            rounds = one.rounds[1:]
-            rates[what][one.lane.name] = [each.load.rate if each.was_answered(statuses) else None for each in rounds]
-            figures[one.lane.name] |= _figures(what, that_count(rounds, statuses))
-            one.rounds.clear()
+                if number:  # the first one warms up
+                    rounds[one.lane.name].append(measured)
+        rates[what] = {
+            lane: [one.load.rate if one.was_answered(statuses) else None for one in all_]
+            for lane, all_ in rounds.items()
+        }
+        for lane, all_ in rounds.items():
+            figures[lane] |= _figures(what, that_count(all_, statuses))
 
     def accepted(one: Running, name: str) -> list[bytes]:
         return claims_of_a_new_sale(one, sale, users[: NUMBERS[one.lane]], name)

@@ -9,7 +9,7 @@ A claim of several units has an entry for each, one behind the other, and they a
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from coupons import failures, metrics, rows
+from coupons.claim_log import Pages, page
 from coupons.locks import try_drain_lock
 from coupons.models import FailedClaim
 from coupons.stock.records import IssuedCoupon, LogEntry
@@ -72,7 +73,8 @@ def issue_claims(
     """
     issued = 0
     after: str | None = None
-    with _Settling(event_id, store, tell) as settling:
+    with ThreadPoolExecutor(1, "beside") as thread, _Settling(event_id, store, tell, thread) as settling:
+        pages = Pages(event_id, store, thread)
         # Whether the log is empty is asked of Redis: the database does not hear of nudges that come too late, and
         # after an outage those are tried again by the hundred.
         while settling.pending or store.backlogs([event_id]).get(event_id) != 0:
@@ -80,9 +82,11 @@ def issue_claims(
             with transaction.atomic():
                 if not try_drain_lock(event_id):
                     break
-                entries = _read(event_id, store, after=after, count=batch)
+                entries = pages.read(after=after, count=batch)
                 if entries:
                     with settling.beside():
+                        if len(entries) >= BATCH:
+                            pages.read_ahead(after=entries[-1].entry_id, count=batch)
                         outcome = _write(event_id, entries)
             if entries:
                 settling.add(entries, outcome, started)
@@ -102,17 +106,15 @@ class _Settling:
     A context manager: at its end all is settled, or the error raised that was met. One batch at a time, in order.
     """
 
-    def __init__(self, event_id: int, store: StockStore, tell: Callable[[int], object]) -> None:
-        self._event_id, self._store, self._tell = event_id, store, tell
-        self._thread = ThreadPoolExecutor(1, "settle")  # begins with the first batch that it is given
+    def __init__(self, event_id: int, store: StockStore, tell: Callable[[int], object], thread: Executor) -> None:
+        self._event_id, self._store, self._tell, self._thread = event_id, store, tell, thread
         self._batch: Callable[[], None] | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._thread:
-            self.settle()
+        self.settle()
 
     @property
     def pending(self) -> bool:
@@ -164,7 +166,7 @@ def settle_leftovers(event_id: int, store: StockStore) -> int:
     """
     settled = 0
     after: str | None = None
-    while entries := _read(event_id, store, after=after, count=BATCH):
+    while entries := page(event_id, store, after=after, count=BATCH):
         outcome = Outcome()
         all_known = _pass_over_known(event_id, entries, outcome)
         _settle(event_id, store, entries, outcome, move_watermark=False)
@@ -173,14 +175,6 @@ def settle_leftovers(event_id: int, store: StockStore) -> int:
             break
         after = entries[-1].entry_id
     return settled
-
-
-def _read(event_id: int, store: StockStore, *, after: str | None, count: int) -> list[LogEntry]:
-    """The next entries of the log, the last claim among them as a whole."""
-    entries = store.read_log(event_id, after=after, count=count)
-    if entries and (rest := entries[-1].last - entries[-1].sequence):
-        entries += store.read_log(event_id, after=entries[-1].entry_id, count=rest)
-    return entries
 
 
 def _claims(entries: Sequence[LogEntry]) -> list[list[LogEntry]]:

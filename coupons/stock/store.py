@@ -211,6 +211,18 @@ class StockStore:
         entries: Any = self.client.xrange(keys.log(event_id), min=entry_id, max=entry_id)
         return LogEntry.parse(*entries[0]) if entries else None
 
+    def is_whole(self, event_id: int, entries: Sequence[LogEntry]) -> bool:
+        """Whether all of the entries, which were read in one piece, are in the claim log still.
+
+        However many they are, two are looked at: a stream knows the last entry that was ever deleted from it.
+        """
+        first, last = entries[0], entries[-1]
+        if any(self.entry(event_id, entry.entry_id) != entry for entry in (first, last)):
+            return False
+        about: Any = self.client.xinfo_stream(keys.log(event_id))
+        epoch, sequence = about["max-deleted-entry-id"].split("-")
+        return (int(epoch), int(sequence)) < (first.epoch, first.sequence)
+
     def take(self, event_id: int, most: int) -> int:
         """Move the oldest claims of the queue into the claim log; how many."""
         return int(self._take(keys=[keys.queue(event_id), keys.log(event_id)], args=[most]))

@@ -1,8 +1,6 @@
 """Issuing: exactly once through every crash, one bad row alone, nothing vanishes, the order kept."""
 
-from collections.abc import Callable, Iterator, Sequence
-from threading import Event as Moment
-from typing import Any
+from collections.abc import Callable
 from unittest.mock import patch
 
 import pytest
@@ -164,102 +162,6 @@ def test_redis_going_away_after_the_commit_loses_nothing(sale: Sale, store: Stoc
         issue_claims(event.id, store)
     assert Coupon.objects.count() == 3
     issue_claims(event.id, store)
-    assert_sold_out_exactly(store, event)
-
-
-# A full batch is settled while the next is written --------------------------------------------------------------------
-
-
-@pytest.fixture
-def _full_of_four() -> Iterator[None]:
-    with patch.object(issuing, "BATCH", 4):
-        yield
-
-
-@pytest.mark.usefixtures("_full_of_four")
-def test_a_full_batch_is_settled_while_the_next_is_written(sale: Sale, store: StockStore) -> None:
-    event, users = sale(quantity=10), make_users(10)
-    reserve(store, event, *users)
-    settle, write = issuing._settle, issuing._write
-    writing, settled = Moment(), Moment()
-    beside = []
-
-    def settled_meanwhile(event_id: int, store: StockStore, entries: Sequence[Any], outcome: issuing.Outcome) -> None:
-        assert len(entries) < 4 or writing.wait(10), "the next is not written before this is settled"
-        settle(event_id, store, entries, outcome)
-        settled.set()
-
-    def written_meanwhile(*arguments: Any) -> issuing.Outcome:
-        if Coupon.objects.exists():
-            writing.set()
-            assert settled.wait(10), "what is committed is not settled before the next is written"
-            beside.append(store.snapshot(event.id).backlog)
-            writing.clear()
-            settled.clear()
-        return write(*arguments)
-
-    with patch.object(issuing, "_settle", settled_meanwhile), patch.object(issuing, "_write", written_meanwhile):
-        assert issue_claims(event.id, store, batch=4) == 10
-    assert beside == [6, 2]
-    assert list(Coupon.objects.order_by("id").values_list("user_id", flat=True)) == users
-    assert_sold_out_exactly(store, event)
-
-
-@pytest.mark.usefixtures("_full_of_four")
-def test_redis_going_away_while_the_next_batch_is_written_loses_nothing(sale: Sale, store: StockStore) -> None:
-    event, users = sale(quantity=10), make_users(10)
-    reserve(store, event, *users)
-    with patch.object(StockStore, "settle", side_effect=RedisConnectionError), pytest.raises(RedisConnectionError):
-        issue_claims(event.id, store, batch=4)
-    assert (Coupon.objects.count(), store.snapshot(event.id).backlog) == (4, 10), "no batch is two ahead"
-    assert issue_claims(event.id, store, batch=4) == 6
-    assert_sold_out_exactly(store, event)
-
-
-@pytest.mark.usefixtures("_full_of_four")
-@pytest.mark.parametrize("away", ["try_drain_lock", "_read", "_write"])
-def test_a_batch_is_settled_though_the_next_fails(sale: Sale, store: StockStore, away: str) -> None:
-    event, users = sale(quantity=10), make_users(10)
-    reserve(store, event, *users)
-    once_only = [getattr(issuing, away)]
-
-    def once(*arguments: Any, **options: Any) -> Any:
-        if not once_only:
-            raise OperationalError
-        return once_only.pop()(*arguments, **options)
-
-    with patch.object(issuing, away, once), pytest.raises(OperationalError):
-        issue_claims(event.id, store, batch=4)
-    assert (Coupon.objects.count(), store.snapshot(event.id).backlog) == (4, 6)
-    assert store.snapshot(event.id).drained == 4
-
-
-@pytest.mark.usefixtures("_full_of_four")
-def test_a_batch_is_settled_though_another_drains_the_next(sale: Sale, store: StockStore) -> None:
-    event, users = sale(quantity=10), make_users(10)
-    reserve(store, event, *users)
-    with patch.object(issuing, "try_drain_lock", side_effect=[True, False]):
-        assert issue_claims(event.id, store, batch=4) == 4
-    assert store.snapshot(event.id).backlog == 6
-
-
-@pytest.mark.usefixtures("_full_of_four")
-def test_a_claim_that_comes_before_the_last_batch_is_settled_is_issued_by_the_same_run(
-    sale: Sale, store: StockStore
-) -> None:
-    """It finds claims in the log, and so nudges nobody."""
-    event, users = sale(quantity=5), make_users(5)
-    reserve(store, event, *users[:4])
-    read, late = issuing._read, [users[4]]
-
-    def found(*arguments: Any, **options: Any) -> Any:
-        entries = read(*arguments, **options)
-        if not entries and late:
-            reserve(store, event, late.pop())
-        return entries
-
-    with patch.object(issuing, "_read", found):
-        assert issue_claims(event.id, store, batch=4) == 5
     assert_sold_out_exactly(store, event)
 
 

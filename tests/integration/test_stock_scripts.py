@@ -368,6 +368,27 @@ def test_the_log_is_read_from_the_oldest_on_and_behind_an_entry(store: StockStor
     assert store.backlogs([EVENT, 8]) == {EVENT: 4, 8: 0}
 
 
+@pytest.mark.parametrize("gone", range(6))
+def test_a_part_of_the_log_is_whole_until_one_of_it_is_taken_out(store: StockStore, gone: int) -> None:
+    put_stock(store, 10)
+    claim(store, 1, 2, 3, 4, 5, 6)
+    log = store.read_log(EVENT, count=9)
+    store.settle(EVENT, epoch=1, drained=0, entries=[log[gone].entry_id])
+    assert store.is_whole(EVENT, log[2:]) is (gone < 2)
+
+
+def test_a_part_of_a_log_that_is_not_there_or_has_other_claims_by_its_numbers_is_not_whole(store: StockStore) -> None:
+    put_stock(store, 10)
+    claim(store, 1, 2, 3)
+    log = store.read_log(EVENT, count=9)
+    for users in ((), (4, 2, 3), (1, 2, 4), (1, 2)):
+        store.client.delete(*store._keys(EVENT))
+        put_stock(store, 10)
+        if users:
+            claim(store, *users)
+        assert not store.is_whole(EVENT, log)
+
+
 # Checks before writes -------------------------------------------------------------------------------------------------
 
 CALLS: dict[str, tuple[list[str], Callable[[StockStore], object]]] = {

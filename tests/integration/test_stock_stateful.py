@@ -69,10 +69,11 @@ class Sale(RuleBasedStateMachine):
                 mine.append(name)
                 self.answers[user, request] = name
 
-    @rule(batch=st.integers(1, 5))
-    def drain(self, batch: int) -> None:
-        """A worker does its work."""
-        issuing.issue_claims(self.event.id, self.store, batch=batch)
+    @rule(batch=st.integers(1, 5), full=st.integers(1, 5))
+    def drain(self, batch: int, full: int) -> None:
+        """A worker does its work; beside a full batch it settles the one before, and reads the next."""
+        with patch.object(issuing, "BATCH", full):
+            issuing.issue_claims(self.event.id, self.store, batch=batch)
 
     @rule(batch=st.integers(1, 5))
     def drain_and_die(self, batch: int) -> None:

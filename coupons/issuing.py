@@ -20,7 +20,6 @@ from typing import Self
 
 import structlog
 from django.db import DataError, IntegrityError, connection, transaction
-from django.db.models import F
 from django.utils import timezone
 
 from coupons import failures, metrics, rows
@@ -84,10 +83,11 @@ def issue_claims(
                     break
                 entries = pages.read(after=after, count=batch)
                 if entries:
+                    event, failed = _locked(event_id), failures.of(event_id, entries)
                     with settling.beside():
                         if len(entries) >= BATCH:
                             pages.read_ahead(after=entries[-1].entry_id, count=batch)
-                        outcome = _write(event_id, entries)
+                        outcome = _write(event, entries, failed)
             if entries:
                 settling.add(entries, outcome, started)
                 issued += len(outcome.issued)
@@ -186,15 +186,18 @@ def _claim(entry: LogEntry) -> tuple[int, int, int]:
     return entry.epoch, entry.first, entry.user_id
 
 
-def _write(event_id: int, entries: Sequence[LogEntry]) -> Outcome:
-    """Issue what can be issued. Runs in the batch's transaction."""
-    now = timezone.now()
-    event = Event.objects.select_for_update(no_key=True).get(pk=event_id)
-    outcome = Outcome(held=event.hold_seconds > 0)
+def _locked(event_id: int) -> Event:
+    """The event, whose row is ours until the batch's transaction ends."""
     with connection.cursor() as cursor:
         # Foreign keys are deferred to the commit by Django; a bad row must show itself before.
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    failed = failures.of(event_id, entries)
+    return Event.objects.select_for_update(no_key=True).get(pk=event_id)
+
+
+def _write(event: Event, entries: Sequence[LogEntry], failed: Mapping[LogEntry, FailedClaim]) -> Outcome:
+    """Issue what can be issued, in the batch's transaction; `failed` are the entries that failed before."""
+    now = timezone.now()
+    outcome = Outcome(held=event.hold_seconds > 0)
     pending = _without_failed(entries, failed, outcome, now)
     while pending:
         # Redis never hands out more than is left, unless it lost data: the database decides, in the log's order.
@@ -325,11 +328,7 @@ def held_until(event: Event, now: datetime) -> datetime | None:
 
 def count_issued(event_id: int, number: int, *, held: bool = False) -> None:
     """The guard of the first promise: never more issued, or held, than there are. Raises `NothingLeft`."""
-    if number and not (
-        Event.objects.filter(pk=event_id, issued__lte=F("quantity") - number).update(
-            issued=F("issued") + number, held=F("held") + (number if held else 0)
-        )
-    ):
+    if number and not rows.count(event_id, number, held=number if held else 0):
         raise NothingLeft(f"event {event_id}: {number} more coupons are not left")
 
 

@@ -47,6 +47,11 @@ SELECT epoch, sequence FROM issued
 # The conflict target is named: a bare DO NOTHING would also hide a collision of codes or of sequence numbers.
 # One statement: the notifications are fed with the coupons as they are written, and look for none.
 
+COUNT = """
+UPDATE events_event SET issued = issued + %(number)s, held = held + %(held)s
+WHERE id = %(event_id)s AND issued + %(number)s <= quantity
+"""
+
 CONFIRM = """
 WITH event AS (
     UPDATE events_event SET held = held - %(units)s WHERE id = %(event_id)s AND held >= %(units)s RETURNING id
@@ -108,6 +113,13 @@ def issue(
         cursor.execute(ISSUE.format(tell=TELL_HELD if held_until else TELL_CODE), {**about, **_claims(entries)})
         written = set(cursor.fetchall())
     return {entry: code for entry, code in zip(entries, codes, strict=True) if (entry.epoch, entry.sequence) in written}
+
+
+def count(event_id: int, number: int, *, held: int = 0) -> bool:
+    """Count so many coupons as issued, and of these so many as held; False, and nothing done, if too few are left."""
+    with connection.cursor() as cursor:
+        cursor.execute(COUNT, {"event_id": event_id, "number": number, "held": held})
+        return bool(cursor.rowcount)
 
 
 def confirm(event_id: int, units: Sequence[Coupon], now: datetime) -> bool:

@@ -6,19 +6,48 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 import pytest
 from django.conf import settings
 
+from config.celery import app
 from coupons.stock.store import StockStore
 from tests.benchmarks.kit import Spawn, two_cores
 from tests.concurrency import children
 from tests.servers import ROOT
 
+TAIL = 4000  # characters
+
 
 @pytest.fixture
-def spawn(transactional_db: None) -> Iterator[Spawn]:
+def folder() -> Path:
+    """Where figures are kept, and what processes said."""
+    folder: Path = settings.LOCAL_DIR / "benchmarks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def _shown_on_failure(request: pytest.FixtureRequest, path: Path) -> Iterator[IO[bytes]]:
+    """A file for what the test's processes say, which nobody could read between its figures."""
+    failed = request.session.testsfailed
+    with path.open("wb") as said:
+        yield said
+    if request.session.testsfailed > failed:
+        print(f"\nThe end of {path}:\n{path.read_text(errors='replace')[-TAIL:]}")
+
+
+@pytest.fixture
+def spawn(transactional_db: None, request: pytest.FixtureRequest, folder: Path) -> Iterator[Spawn]:
     """Start a process that works on the test database; it ends with the test."""
+    with _shown_on_failure(request, folder / f"{request.node.name}.log") as said:
+        yield from _spawning(said)
+
+
+def _spawning(said: IO[bytes]) -> Iterator[Spawn]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*command: str, cores: set[int] | None = None, **environment: str) -> subprocess.Popen[bytes]:
@@ -27,6 +56,8 @@ def spawn(transactional_db: None) -> Iterator[Spawn]:
             cwd=ROOT,
             env=children.environment(**environment),
             start_new_session=True,
+            stdout=said,
+            stderr=subprocess.STDOUT,
         )
         if cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(process.pid, cores)
@@ -43,6 +74,7 @@ def spawn(transactional_db: None) -> Iterator[Spawn]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    app.control.purge()  # what the textbook has left in the queue would be work for the next test's worker
 
 
 @pytest.fixture
@@ -54,7 +86,7 @@ def redis(store: StockStore) -> Iterator[int]:
 
 
 @pytest.fixture
-def report(request: pytest.FixtureRequest) -> Callable[[dict[str, object]], None]:
+def report(request: pytest.FixtureRequest, folder: Path) -> Callable[[dict[str, object]], None]:
     """Print figures, and keep them as JSON in the local folder."""
 
     def write(figures: dict[str, object]) -> None:
@@ -62,8 +94,6 @@ def report(request: pytest.FixtureRequest) -> Callable[[dict[str, object]], None
         print(f"\n{name}")
         for key, value in figures.items():
             print(f"  {key:<46} {value}")
-        folder = settings.LOCAL_DIR / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
 
     return write

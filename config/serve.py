@@ -76,8 +76,9 @@ def let_threads_finish(process: int = 0) -> None:
     """Have the threads of the process (0: this one), and of what it starts, not cut in on each other, where Linux can.
 
     The thread that reads requests wakes with each of them, and by default takes the core from the one that answers.
+    Whoever started it in another way of scheduling, with real-time priority perhaps, has chosen, and it stays.
     """
-    if hasattr(os, "SCHED_BATCH"):
+    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(process) == os.SCHED_OTHER:
         os.sched_setscheduler(process, os.SCHED_BATCH, os.sched_param(0))
 
 

@@ -1,16 +1,21 @@
 """The two server processes as production starts them: what they serve, what they bear, and how they stop."""
 
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, Request, build_opener
 
+import psutil
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -125,6 +130,31 @@ def test_a_limit_of_files_that_is_too_low_is_told_and_kept_to(serving: Serve) ->
         held[0].close()
         held[20].settimeout(10)
         assert held[20].recv(4096)[:12] == b"HTTP/1.1 200", "it had to wait, and that was all"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the ways of scheduling are Linux's")
+@pytest.mark.parametrize("lane", LANES)
+def test_its_threads_do_not_cut_in_on_each_other(serving: Serve, lane: str) -> None:
+    server = serving(lane)
+    family = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
+    threads = [int(task.name) for one in family for task in Path(f"/proc/{one.pid}/task").iterdir()]
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the ways of scheduling are Linux's")
+@pytest.mark.parametrize(("started", "priority"), [("SCHED_IDLE", 0), ("SCHED_RR", 1)])
+def test_who_started_it_in_another_way_of_scheduling_has_chosen(started: str, priority: int) -> None:
+    script = f"""
+import os
+from config.serve import let_threads_finish
+os.sched_setscheduler(0, os.{started}, os.sched_param({priority}))
+let_threads_finish()
+assert os.sched_getscheduler(0) == os.{started}, os.sched_getscheduler(0)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    if "PermissionError" in ended.stderr:
+        pytest.skip(f"{started} is not allowed here")
+    assert ended.returncode == 0, ended.stderr
 
 
 def connect(server: Server) -> socket.socket:
